@@ -1,0 +1,44 @@
+// swift-tools-version: 6.2
+import PackageDescription
+
+// The kernels are optimized in debug builds too: every test would otherwise wait for them.
+// No fast-math: results must be the same bits at any thread count and honour NaN and infinity.
+let kernelFlags: [CSetting] = [
+  .unsafeFlags(["-O3", "-fno-math-errno", "-ffp-contract=off", "-fno-plt", "-Wall", "-Wextra", "-Werror=implicit"])
+]
+let strict: [SwiftSetting] = [.swiftLanguageMode(.v6)]
+
+let package = Package(
+  name: "Apus",
+  products: [
+    .library(name: "Apus", targets: ["Apus"]),
+    .executable(name: "apus", targets: ["apus"]),
+  ],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
+  ],
+  targets: [
+    .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
+    .target(name: "ApusIR", path: "Sources/IR", swiftSettings: strict),
+    .target(name: "ApusCPU", dependencies: ["ApusIR", "CApusKernels"], path: "Sources/CPU", swiftSettings: strict),
+    .target(name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: strict),
+    .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
+    .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: strict),
+    .target(
+      name: "ApusData", dependencies: ["ApusTensor", .product(name: "Crypto", package: "swift-crypto")],
+      path: "Sources/Data", swiftSettings: strict),
+    .target(name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict),
+    .executableTarget(
+      name: "apus",
+      dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      path: "Sources/CLI", swiftSettings: strict),
+    .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
+    .testTarget(name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], swiftSettings: strict),
+    .testTarget(name: "NNTests", dependencies: ["ApusNN"], swiftSettings: strict),
+    .testTarget(name: "DataTests", dependencies: ["ApusData"], swiftSettings: strict),
+    .testTarget(name: "CLITests", dependencies: ["Apus"], swiftSettings: strict),
+  ]
+)

@@ -1,0 +1,4 @@
+#ifndef APUS_RANDOM_H
+#define APUS_RANDOM_H
+#include "apus_base.h"
+#endif

@@ -1,0 +1,4 @@
+#ifndef APUS_REDUCE_H
+#define APUS_REDUCE_H
+#include "apus_base.h"
+#endif
