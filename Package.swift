@@ -16,7 +16,6 @@ let package = Package(
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
-    .package(url: "https://github.com/apple/swift-crypto", from: "4.0.0"),
   ],
   targets: [
     .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
@@ -25,9 +24,7 @@ let package = Package(
     .target(name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: strict),
-    .target(
-      name: "ApusData", dependencies: ["ApusTensor", .product(name: "Crypto", package: "swift-crypto")],
-      path: "Sources/Data", swiftSettings: strict),
+    .target(name: "ApusData", dependencies: ["ApusTensor"], path: "Sources/Data", swiftSettings: strict),
     .target(name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
