@@ -1,4 +1,44 @@
+// Convolution in 1 to 3 spatial dimensions, forward and both gradients, on strided operands.
 #ifndef APUS_CONVOLUTION_H
 #define APUS_CONVOLUTION_H
 #include "apus_base.h"
+#include "apus_matmul.h"  // APUS_EPILOGUE_NONE, APUS_EPILOGUE_RELU
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+// y[n, o, p] = sum over c, q of x~[n, c, p * stride + q * kernel_dilation - pad_low] * w[o, c, q]
+// where x~ is x with input_dilation - 1 zeros between neighbours, and zero outside. The high padding
+// is what `out` implies. Group g joins the g-th part of the input channels to the g-th part of the
+// output channels. Only the first spatial_rank entries of the arrays are read.
+// Types: f32 and f64 natively; f16 and bf16 summed in f32 and rounded once; integers wrap around.
+typedef struct {
+  int32_t type;
+  int32_t spatial_rank;  // 1, 2 or 3
+  int64_t batch, in_channels, out_channels, groups;
+  int64_t in[3], kernel[3], out[3];
+  int64_t stride[3], pad_low[3] /* may be negative */, kernel_dilation[3], input_dilation[3];
+  // Strides in elements, of any value. x: [N, Cin, in...], w: [Cout, Cin / groups, kernel...], y: [N, Cout, out...].
+  // Fastest where x_channel == 1 and y_channel == 1 (channels-last); others are rearranged on the way.
+  int64_t x_batch, x_channel, x_spatial[3];
+  int64_t w_out, w_in, w_spatial[3];
+  int64_t y_batch, y_channel, y_spatial[3];
+  // forward reads x, w and writes y; the input gradient reads y (= dy), w and writes x (= dx);
+  // the weight gradient reads x, y (= dy) and writes w (= dw).
+  const void *x;
+  const void *w;
+  void *y;
+  const void *bias;     // forward: contiguous [Cout], or NULL
+  int32_t activation;   // forward: APUS_EPILOGUE_NONE or APUS_EPILOGUE_RELU, after the bias
+  int32_t flip_kernel;  // 1: the kernel mirrored in all its spatial dimensions
+} apus_convolution;
+
+void apus_convolution_forward(const apus_convolution *p);
+void apus_convolution_input_gradient(const apus_convolution *p);
+void apus_convolution_weight_gradient(const apus_convolution *p);
+
+#ifdef __cplusplus
+}
+#endif
 #endif
