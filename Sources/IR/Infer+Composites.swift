@@ -1,0 +1,119 @@
+extension Operation {
+  func inferComposite(_ composite: Composite, _ inputs: [TensorType]) throws(OperationError) -> [TensorType] {
+    try require(!inputs.isEmpty, "needs operands")
+    let x = inputs[0]
+    try require(x.elementType.isFloatingPoint, "takes floating point tensors, got \(x.elementType)")
+    switch composite {
+    case .softmax, .logSoftmax:
+      try expect(inputs, 1)
+      try checkRows(x)
+      return [x]
+    case .softmaxGradient, .logSoftmaxGradient:
+      try expect(inputs, 2)
+      try checkRows(x)
+      try require(inputs[1] == x, "operands differ: \(x) and \(inputs[1])")
+      return [x]
+    case .layerNorm:
+      try expect(inputs, 3)
+      try checkRows(x)
+      try checkVector(inputs[1], x.shape[x.shape.count - 1], x, "the weight")
+      try checkVector(inputs[2], x.shape[x.shape.count - 1], x, "the bias")
+      let rows = TensorType(Shape(x.shape.dropLast()), statisticsType(x.elementType))
+      return [x, rows, rows]
+    case .layerNormGradient:
+      try expect(inputs, 5)
+      try checkRows(x)
+      try require(inputs[1] == x, "operands differ: \(x) and \(inputs[1])")
+      try checkVector(inputs[2], x.shape[x.shape.count - 1], x, "the weight")
+      let rows = TensorType(Shape(x.shape.dropLast()), statisticsType(x.elementType))
+      try require(inputs[3] == rows && inputs[4] == rows, "the statistics must be \(rows), got \(inputs[3]) and \(inputs[4])")
+      return [x, inputs[2], inputs[2]]
+    case .rmsNorm:
+      try expect(inputs, 2)
+      try checkRows(x)
+      try checkVector(inputs[1], x.shape[x.shape.count - 1], x, "the weight")
+      return [x, TensorType(Shape(x.shape.dropLast()), statisticsType(x.elementType))]
+    case .rmsNormGradient:
+      try expect(inputs, 4)
+      try checkRows(x)
+      try require(inputs[1] == x, "operands differ: \(x) and \(inputs[1])")
+      try checkVector(inputs[2], x.shape[x.shape.count - 1], x, "the weight")
+      let rows = TensorType(Shape(x.shape.dropLast()), statisticsType(x.elementType))
+      try require(inputs[3] == rows, "the statistics must be \(rows), got \(inputs[3])")
+      return [x, inputs[2]]
+    case .batchNorm:
+      try expect(inputs, 3)
+      try checkChannels(x)
+      try checkVector(inputs[1], x.shape[1], x, "the weight")
+      try checkVector(inputs[2], x.shape[1], x, "the bias")
+      let channels = TensorType([x.shape[1]], statisticsType(x.elementType))
+      return [x, channels, channels]
+    case .batchNormGradient:
+      try expect(inputs, 5)
+      try checkChannels(x)
+      try require(inputs[1] == x, "operands differ: \(x) and \(inputs[1])")
+      try checkVector(inputs[2], x.shape[1], x, "the weight")
+      let channels = TensorType([x.shape[1]], statisticsType(x.elementType))
+      try require(
+        inputs[3] == channels && inputs[4] == channels, "the statistics must be \(channels), got \(inputs[3]) and \(inputs[4])")
+      return [x, inputs[2], inputs[2]]
+    case .batchNormInference:
+      try expect(inputs, 5)
+      try checkChannels(x)
+      try checkVector(inputs[1], x.shape[1], x, "the weight")
+      try checkVector(inputs[2], x.shape[1], x, "the bias")
+      let channels = TensorType([x.shape[1]], statisticsType(x.elementType))
+      try require(
+        inputs[3] == channels && inputs[4] == channels, "the statistics must be \(channels), got \(inputs[3]) and \(inputs[4])")
+      return [x]
+    case .softmaxCrossEntropy:
+      try expect(inputs, 2)
+      try checkLabels(x, inputs[1])
+      return [TensorType([x.shape[0]], x.elementType)]
+    case .softmaxCrossEntropyGradient:
+      try expect(inputs, 3)
+      try checkLabels(inputs[1], inputs[2])
+      try require(
+        x == TensorType([inputs[1].shape[0]], inputs[1].elementType), "dloss is \(x), the logits are \(inputs[1])")
+      return [inputs[1]]
+    case .linear:
+      try expect(inputs, 3)
+      let (w, b) = (inputs[1], inputs[2])
+      try require(
+        w.elementType == x.elementType && b.elementType == x.elementType,
+        "element types differ: \(x.elementType), \(w.elementType) and \(b.elementType)")
+      try checkRows(x)
+      try require(w.shape.count == 2, "the weight needs two dimensions [out, in], got \(w.shape)")
+      try require(
+        x.shape[x.shape.count - 1] == w.shape[1],
+        "the input of shape \(x.shape) has \(x.shape[x.shape.count - 1]) features; a weight of shape \(w.shape) takes \(w.shape[1])")
+      try require(b.shape == [w.shape[0]], "the bias has shape \(b.shape), expected [\(w.shape[0])]")
+      var shape = x.shape
+      shape[shape.count - 1] = w.shape[0]
+      return [TensorType(shape, x.elementType)]
+    }
+  }
+
+  /// Statistics of half precision rows are kept in float32.
+  private func statisticsType(_ type: ElementType) -> ElementType { type == .float64 ? .float64 : .float32 }
+
+  private func checkRows(_ x: TensorType) throws(OperationError) {
+    try require(!x.shape.isEmpty, "needs at least one dimension")
+  }
+
+  private func checkChannels(_ x: TensorType) throws(OperationError) {
+    try require(x.shape.count >= 2, "needs dimensions [batch, channels, …], got shape \(x.shape)")
+  }
+
+  private func checkVector(_ v: TensorType, _ size: Int, _ x: TensorType, _ what: String) throws(OperationError) {
+    try require(
+      v == TensorType([size], x.elementType), "\(what) is \(v), expected \(x.elementType)[\(size)] for an input of shape \(x.shape)")
+  }
+
+  private func checkLabels(_ logits: TensorType, _ labels: TensorType) throws(OperationError) {
+    try require(logits.shape.count == 2, "the logits need two dimensions [rows, classes], got \(logits.shape)")
+    try require(labels.elementType == .int64, "labels must be int64, got \(labels.elementType)")
+    try require(
+      labels.shape == [logits.shape[0]], "labels have shape \(labels.shape), expected [\(logits.shape[0])] for logits \(logits.shape)")
+  }
+}

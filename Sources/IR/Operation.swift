@@ -1,0 +1,383 @@
+/// Everything the framework can do to tensors: one closed set.
+///
+/// Each case is answered once in every room: its shape and type rule in `infer` (this room), its kernel in
+/// `ApusCPU`, its gradient in `ApusTensor`. No room has a `default:` over this enum, so the compiler lists
+/// every place a new operation must be answered.
+public enum Operation: Sendable, Hashable {
+  // MARK: Elementwise: operands have one shape
+  case unary(UnaryKind)
+  /// Operands have one element type, which is also the result's.
+  case binary(BinaryKind)
+  /// The result is `bool`.
+  case compare(ComparisonKind)
+  /// `(condition: bool, a, b)`: a where the condition holds, else b.
+  case select
+  case convert(ElementType)
+  /// The same bits read as another type of the same size.
+  case bitcast(ElementType)
+  /// `(dy, saved)`: the gradient of an activation; `saved` is its input or its output, see ``ActivationKind``.
+  case activationGradient(ActivationKind)
+
+  // MARK: Creation
+  /// A tensor of one value.
+  case fill(Shape, ElementType, Scalar)
+  /// 0, 1, 2 … along `axis`.
+  case iota(Shape, ElementType, axis: Int)
+  /// `(state: int64[2])`, a key and a counter: the same state gives the same values everywhere.
+  indirect case random(RandomParameters)
+
+  // MARK: Shaping
+  /// To a larger shape by NumPy's rules: aligned at the last dimension, size 1 is repeated.
+  case broadcast(Shape)
+  case reshape(Shape)
+  /// Dimension `i` of the result is dimension `permutation[i]` of the operand.
+  case transpose(Axes)
+  indirect case slice(start: Shape, size: Shape, step: Shape)
+  /// `(x, value)`: `low`, `high` may be negative (crop); `interior` elements go between neighbours.
+  indirect case pad(low: Shape, high: Shape, interior: Shape)
+  case concatenate(axis: Int)
+  case reverse(Axes)
+  /// `(x, start: int64[rank])`; starts are clamped so that the slice fits.
+  case dynamicSlice(size: Shape)
+  /// `(x, update, start: int64[rank])`; starts are clamped so that the update fits.
+  case dynamicUpdateSlice
+  /// The lower (`upper == false`) or upper triangle of the last two dimensions, zero elsewhere.
+  case triangle(upper: Bool, diagonal: Int)
+
+  // MARK: Reductions, scans, order
+  case reduce(ReductionKind, Axes, keepDims: Bool)
+  /// The int64 position of the first extreme along the axis.
+  case argReduce(ArgReductionKind, axis: Int, keepDims: Bool)
+  case scan(ScanKind, axis: Int, reverse: Bool, exclusive: Bool)
+  /// Results: sorted values, their int64 positions. Stable.
+  case sort(axis: Int, descending: Bool)
+  /// Results: the `k` extreme values in order, their int64 positions.
+  case topK(k: Int, axis: Int, largest: Bool)
+
+  // MARK: Indexing. Indices are int64, already non-negative or counting from the end.
+  /// `(x, indices)`: the axis is replaced by the dimensions of `indices` (PyTorch's index_select, NumPy's take).
+  case gather(axis: Int)
+  /// `(x, indices)` of equal rank: PyTorch's gather.
+  case takeAlong(axis: Int)
+  /// `(x, indices[…, k])`: each row of `indices` picks from the first k dimensions of x.
+  case gatherND
+  /// `(x, indices, updates)`: the inverse of gather, into a copy of x; `updates` has gather's result shape.
+  case scatter(ScatterKind, axis: Int)
+  case scatterAlong(ScatterKind, axis: Int)
+  case scatterND(ScatterKind)
+
+  // MARK: Contraction
+  /// The general product: batch dimensions, then the free ones of the left side, then of the right side.
+  indirect case dot(DotDimensions)
+  /// `(x: [N, C, …], w: [O, C / groups, …], bias: [O]?)`.
+  indirect case convolution(ConvolutionParameters)
+  /// `(dy, w)`: the gradient of a convolution by its input, whose spatial sizes are given.
+  indirect case convolutionInputGradient(ConvolutionParameters, inputSize: Shape)
+  /// `(x, dy)`: the gradient of a convolution by its kernel, whose spatial sizes are given.
+  indirect case convolutionKernelGradient(ConvolutionParameters, kernelSize: Shape)
+  /// `(x: [N, C, …])`: pooling.
+  indirect case reduceWindow(WindowReductionKind, Window)
+  /// `(x, dy)`: the gradient of pooling. Only for `max` are x's values read.
+  indirect case reduceWindowGradient(WindowReductionKind, Window)
+  /// Positions of the maxima in the flattened spatial dimensions of x, int64.
+  indirect case maxPoolIndices(Window)
+
+  // MARK: Structure
+  /// The value without its history.
+  case stopGradient
+
+  /// An operation that has a decomposition into the others; engines may have a better kernel.
+  indirect case composite(Composite)
+}
+
+public enum UnaryKind: UInt8, Sendable, Hashable, CaseIterable {
+  case neg, abs, sign, floor, ceil
+  /// To the nearest integer, halves to even.
+  case round
+  case trunc
+  case sqrt, rsqrt, reciprocal, square
+  case exp, expm1, exp2, log, log1p, log2
+  case sin, cos, tan, asin, acos, atan, sinh, cosh, asinh, acosh, atanh
+  case tanh, sigmoid, erf, erfc, erfInv
+  /// Logical for `bool`, bitwise for integers.
+  case not
+  case isNaN, isInfinite, isFinite
+  case relu
+  /// x Φ(x), with the error function (Hendrycks and Gimpel 2016).
+  case gelu
+  /// Its approximation by tanh, as GPT-2 uses it.
+  case geluTanh
+  /// x sigmoid(x).
+  case silu
+  /// log(1 + eˣ).
+  case softplus
+}
+
+public enum BinaryKind: UInt8, Sendable, Hashable, CaseIterable {
+  case add, sub, mul
+  /// True division for floating point; for integers the quotient truncated toward zero.
+  case div
+  case floorDiv
+  /// The remainder with the sign of the left side (C's `%`).
+  case rem
+  /// The remainder with the sign of the right side (Python's `%`).
+  case mod
+  case pow, max, min, atan2
+  case and, or, xor, shiftLeft, shiftRight
+}
+
+public enum ComparisonKind: UInt8, Sendable, Hashable, CaseIterable {
+  case equal, notEqual, less, lessEqual, greater, greaterEqual
+}
+
+/// Activations whose gradient is one operation. What it needs beside dy is the activation's output for
+/// relu, sigmoid and tanh (so the input's memory can be given back early), its input for the others.
+public enum ActivationKind: UInt8, Sendable, Hashable, CaseIterable {
+  case relu, sigmoid, tanh, gelu, geluTanh, silu, softplus
+  public var savesOutput: Bool {
+    switch self {
+    case .relu, .sigmoid, .tanh: true
+    case .gelu, .geluTanh, .silu, .softplus: false
+    }
+  }
+}
+
+public enum ReductionKind: UInt8, Sendable, Hashable, CaseIterable { case sum, product, max, min, all, any }
+public enum ArgReductionKind: UInt8, Sendable, Hashable, CaseIterable { case max, min }
+public enum ScanKind: UInt8, Sendable, Hashable, CaseIterable { case sum, product, max, min }
+public enum ScatterKind: UInt8, Sendable, Hashable, CaseIterable { case set, add, multiply, max, min }
+public enum WindowReductionKind: UInt8, Sendable, Hashable, CaseIterable {
+  case max
+  case sum
+  /// The mean of the window's elements, padding counted.
+  case average
+  /// The mean of the window's elements that are not padding.
+  case averageValid
+}
+
+/// A number given to an operation.
+public enum Scalar: Sendable, Hashable {
+  case bool(Bool)
+  case int(Int)
+  case double(Double)
+
+  public var double: Double {
+    switch self {
+    case .bool(let value): value ? 1 : 0
+    case .int(let value): Double(value)
+    case .double(let value): value
+    }
+  }
+
+  public var kind: ElementType.ScalarKind {
+    switch self {
+    case .bool: .bool
+    case .int: .integer
+    case .double: .floatingPoint
+    }
+  }
+}
+
+public struct RandomParameters: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable {
+    /// In [low, high).
+    case uniform(low: Double, high: Double)
+    case normal(mean: Double, standardDeviation: Double)
+    /// A normal distribution cut off outside [low, high], which are in units of the result.
+    case truncatedNormal(mean: Double, standardDeviation: Double, low: Double, high: Double)
+    /// True with this probability; the result is `bool`.
+    case bernoulli(probability: Double)
+    /// In low..<high.
+    case integers(low: Int, high: Int)
+    /// 0..<n in random order; the shape is [n].
+    case permutation
+    /// 32 random bits each, as int32.
+    case bits
+  }
+  public var kind: Kind
+  public var shape: Shape
+  public var elementType: ElementType
+
+  public init(_ kind: Kind, _ shape: Shape, _ elementType: ElementType) {
+    self.kind = kind
+    self.shape = shape
+    self.elementType = elementType
+  }
+}
+
+/// Which dimensions of the two sides of a product are matched, summed over, or kept.
+public struct DotDimensions: Sendable, Hashable {
+  public var lhsBatch, rhsBatch, lhsContracting, rhsContracting: Axes
+
+  public init(lhsBatch: Axes = [], rhsBatch: Axes = [], lhsContracting: Axes, rhsContracting: Axes) {
+    self.lhsBatch = lhsBatch
+    self.rhsBatch = rhsBatch
+    self.lhsContracting = lhsContracting
+    self.rhsContracting = rhsContracting
+  }
+
+  public func lhsFree(rank: Int) -> Axes { Axes((0..<rank).filter { !lhsBatch.contains($0) && !lhsContracting.contains($0) }) }
+  public func rhsFree(rank: Int) -> Axes { Axes((0..<rank).filter { !rhsBatch.contains($0) && !rhsContracting.contains($0) }) }
+}
+
+/// A convolution over one to three spatial dimensions. Lists have one number per spatial dimension.
+///
+/// `y[n, o, p] = Σ x̃[n, c, p · stride + q · kernelDilation − padLow] w[o, c, q]`, where x̃ is x with
+/// `inputDilation − 1` zeros between neighbours and zeros outside.
+public struct ConvolutionParameters: Sendable, Hashable {
+  public var stride, padLow, padHigh, kernelDilation, inputDilation: Shape
+  public var groups: Int
+
+  public init(stride: Shape, padLow: Shape, padHigh: Shape, kernelDilation: Shape, inputDilation: Shape, groups: Int = 1) {
+    self.stride = stride
+    self.padLow = padLow
+    self.padHigh = padHigh
+    self.kernelDilation = kernelDilation
+    self.inputDilation = inputDilation
+    self.groups = groups
+  }
+
+  public var spatialRank: Int { stride.count }
+
+  /// The size of the result along spatial dimension `i`; zero or less when the kernel does not fit.
+  public func outputSize(_ i: Int, input: Int, kernel: Int) -> Int {
+    let dilatedInput = input == 0 ? 0 : (input - 1) * inputDilation[i] + 1
+    let room = dilatedInput + padLow[i] + padHigh[i] - ((kernel - 1) * kernelDilation[i] + 1)
+    return room < 0 ? 0 : room / stride[i] + 1
+  }
+}
+
+/// A sliding window over one to three spatial dimensions. Lists have one number per spatial dimension.
+public struct Window: Sendable, Hashable {
+  public var size, stride, padLow, padHigh, dilation: Shape
+
+  public init(size: Shape, stride: Shape, padLow: Shape, padHigh: Shape, dilation: Shape) {
+    self.size = size
+    self.stride = stride
+    self.padLow = padLow
+    self.padHigh = padHigh
+    self.dilation = dilation
+  }
+
+  public func outputSize(_ i: Int, input: Int) -> Int {
+    let room = input + padLow[i] + padHigh[i] - ((size[i] - 1) * dilation[i] + 1)
+    return room < 0 ? 0 : room / stride[i] + 1
+  }
+}
+
+/// Operations with a decomposition. Row operations act along the last dimension.
+public enum Composite: Sendable, Hashable {
+  case softmax
+  case logSoftmax
+  /// `(y, dy)`.
+  case softmaxGradient
+  /// `(y, dy)`.
+  case logSoftmaxGradient
+  /// Results: y, mean and 1/σ per row. `(x, weight, bias)` (Ba, Kiros and Hinton 2016).
+  case layerNorm(epsilon: Double)
+  /// `(dy, x, weight, mean, rstd)`: results dx, dweight, dbias.
+  case layerNormGradient
+  /// `(x, weight)`: results y and 1/rms per row (Zhang and Sennrich 2019).
+  case rmsNorm(epsilon: Double)
+  /// `(dy, x, weight, rrms)`: results dx, dweight.
+  case rmsNormGradient
+  /// `(x: [N, C, …], weight: [C], bias: [C])`: results y, mean [C], biased variance [C] (Ioffe and Szegedy 2015).
+  case batchNorm(epsilon: Double)
+  /// `(dy, x, weight, mean, variance)`: results dx, dweight, dbias.
+  case batchNormGradient(epsilon: Double)
+  /// `(x, weight, bias, mean, variance)`.
+  case batchNormInference(epsilon: Double)
+  /// `(logits: [rows, classes], labels: int64 [rows])`: the loss of each row, zero where the label is ignored.
+  case softmaxCrossEntropy(ignoreIndex: Int, labelSmoothing: Double)
+  /// `(dloss: [rows], logits, labels)`.
+  case softmaxCrossEntropyGradient(ignoreIndex: Int, labelSmoothing: Double)
+  /// `(x: […, k], weight: [n, k], bias: [n])`: x · weightᵀ + bias.
+  case linear
+
+  public var name: String {
+    switch self {
+    case .softmax: "softmax"
+    case .logSoftmax: "logSoftmax"
+    case .softmaxGradient: "softmaxGradient"
+    case .logSoftmaxGradient: "logSoftmaxGradient"
+    case .layerNorm: "layerNorm"
+    case .layerNormGradient: "layerNormGradient"
+    case .rmsNorm: "rmsNorm"
+    case .rmsNormGradient: "rmsNormGradient"
+    case .batchNorm: "batchNorm"
+    case .batchNormGradient: "batchNormGradient"
+    case .batchNormInference: "batchNormInference"
+    case .softmaxCrossEntropy: "softmaxCrossEntropy"
+    case .softmaxCrossEntropyGradient: "softmaxCrossEntropyGradient"
+    case .linear: "linear"
+    }
+  }
+}
+
+extension Operation {
+  /// The name used in errors, profiles and text.
+  public var name: String {
+    switch self {
+    case .unary(let kind): "\(kind)"
+    case .binary(let kind): "\(kind)"
+    case .compare(let kind): "\(kind)"
+    case .select: "select"
+    case .convert: "convert"
+    case .bitcast: "bitcast"
+    case .activationGradient(let kind): "\(kind)Gradient"
+    case .fill: "fill"
+    case .iota: "iota"
+    case .random: "random"
+    case .broadcast: "broadcast"
+    case .reshape: "reshape"
+    case .transpose: "transpose"
+    case .slice: "slice"
+    case .pad: "pad"
+    case .concatenate: "concatenate"
+    case .reverse: "reverse"
+    case .dynamicSlice: "dynamicSlice"
+    case .dynamicUpdateSlice: "dynamicUpdateSlice"
+    case .triangle(let upper, _): upper ? "triu" : "tril"
+    case .reduce(let kind, _, _): "\(kind)"
+    case .argReduce(let kind, _, _): kind == .max ? "argMax" : "argMin"
+    case .scan(let kind, _, _, _): "cumulative \(kind)"
+    case .sort: "sort"
+    case .topK: "topK"
+    case .gather: "gather"
+    case .takeAlong: "takeAlong"
+    case .gatherND: "gatherND"
+    case .scatter: "scatter"
+    case .scatterAlong: "scatterAlong"
+    case .scatterND: "scatterND"
+    case .dot: "matmul"
+    case .convolution: "convolution"
+    case .convolutionInputGradient: "convolutionInputGradient"
+    case .convolutionKernelGradient: "convolutionKernelGradient"
+    case .reduceWindow(let kind, _): "\(kind) pooling"
+    case .reduceWindowGradient(let kind, _): "\(kind) pooling gradient"
+    case .maxPoolIndices: "maxPoolIndices"
+    case .stopGradient: "stopGradient"
+    case .composite(let composite): composite.name
+    }
+  }
+
+  /// How many tensors the operation yields.
+  public var resultCount: Int {
+    switch self {
+    case .sort, .topK: 2
+    case .composite(let composite):
+      switch composite {
+      case .layerNorm, .layerNormGradient, .batchNorm, .batchNormGradient: 3
+      case .rmsNorm, .rmsNormGradient: 2
+      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropy,
+        .softmaxCrossEntropyGradient, .linear:
+        1
+      }
+    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .broadcast, .reshape,
+      .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce, .argReduce, .scan,
+      .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .dot, .convolution, .convolutionInputGradient,
+      .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices, .stopGradient:
+      1
+    }
+  }
+}
