@@ -31,7 +31,7 @@ void apus_concatenate(int rank, const int64_t *dims, int axis, void *dst, const 
                       const void *const *sources, const int64_t *extents, const int64_t *src_strides, int64_t element_size);
 
 // dst[i] = start + i * step, contiguous. Integers (and bool: non-zero is true) wrap; floats are computed in double and
-// rounded once.
+// rounded once. For an integer type apus_iota_real cuts start and step to integers first.
 void apus_iota(int type, int64_t count, void *dst, int64_t start, int64_t step);
 void apus_iota_real(int type, int64_t count, void *dst, double start, double step);
 
