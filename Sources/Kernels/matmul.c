@@ -1,0 +1,306 @@
+// The matrix product: strides put in order, the work cut into tasks by shape alone, panels packed, kernels called.
+#include "matmul_kernels.h"
+
+static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
+static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
+static inline int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
+static inline int64_t rounded_up(int64_t n, int64_t unit) { return pieces(n, unit) * unit; }
+
+// A problem in normal form: batch dimensions merged, C's columns adjacent where it has an adjacent direction.
+typedef struct {
+  const apus_matmul_kernels *kernels;
+  int32_t type, out_type, accumulate, activation, batch_rank;
+  int64_t batch[APUS_MATMUL_MAX_BATCH_RANK], a_batch[APUS_MATMUL_MAX_BATCH_RANK], b_batch[APUS_MATMUL_MAX_BATCH_RANK];
+  int64_t c_batch[APUS_MATMUL_MAX_BATCH_RANK];
+  int64_t batches, m, n, k, a_row, a_col, b_row, b_col, c_row, c_col;
+  int64_t size, out_size;  // bytes of an element
+  const char *a, *b, *bias;
+  char *c;
+  int64_t bias_row, bias_col;
+} problem;
+
+// One matrix of the batch.
+typedef struct { const char *a, *b; char *c; } operands;
+
+static operands operands_at(const problem *p, int64_t index) {
+  int64_t a = 0, b = 0, c = 0;
+  for (int d = p->batch_rank - 1; d >= 0; d--) {
+    int64_t i = index % p->batch[d];
+    index /= p->batch[d];
+    a += i * p->a_batch[d];
+    b += i * p->b_batch[d];
+    c += i * p->c_batch[d];
+  }
+  return (operands){p->a + a * p->size, p->b + b * p->size, p->c + c * p->out_size};
+}
+
+static apus_matmul_target target_at(const problem *p, char *c, int64_t i, int64_t j) {
+  return (apus_matmul_target){
+    .out = c + (i * p->c_row + j * p->c_col) * p->out_size, .row = p->c_row, .col = p->c_col, .type = p->out_type,
+    .accumulate = p->accumulate, .activation = p->activation,
+    .bias = p->bias ? p->bias + (i * p->bias_row + j * p->bias_col) * p->out_size : NULL,
+    .bias_row = p->bias_row, .bias_col = p->bias_col};
+}
+
+// Sums over earlier k wait in C itself when it can hold them, else in memory of their own.
+static bool partial_in_c(const problem *p) { return p->out_type == p->kernels->accumulator && p->c_col == 1; }
+
+static void set_partial(const problem *p, apus_matmul_block *block, bool first, bool last, void *scratch, int64_t scratch_row) {
+  block->last = last;
+  block->add_partial = !first;
+  if (partial_in_c(p)) {
+    block->partial = block->target.out;
+    block->partial_row = block->target.row;
+    if (!(first && last)) {
+      block->add_partial = !first || p->accumulate;
+      block->target.accumulate = 0;
+    }
+  } else {
+    block->partial = scratch;
+    block->partial_row = scratch_row;
+  }
+}
+
+// ---- One matrix by one thread --------------------------------------------------------------------
+enum { SMALL_COLUMNS = 256, SMALL_ROWS = 120 };
+
+static void multiply_small(const problem *p, operands o) {
+  const apus_matmul_kernels *kernels = p->kernels;
+  const int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
+  bool as_is = p->type == kernels->accumulator && kernels->group == 1;
+  bool a_direct = as_is, b_direct = as_is && p->b_col == 1;
+  int64_t rows = a_direct ? p->m : smaller(p->m, rounded_up(SMALL_ROWS, kernels->mr));
+  int64_t columns = smaller(p->n, rounded_up(SMALL_COLUMNS, kernels->nr));
+  int64_t depth = smaller(pieces(p->k, kernels->group), APUS_MATMUL_KC);
+  size_t a_bytes = a_direct ? 0 : (size_t)(rounded_up(rows, kernels->mr) * depth * kernels->element);
+  size_t b_bytes = b_direct ? 0 : (size_t)(rounded_up(columns, kernels->nr) * depth * kernels->element);
+  bool scratch = p->k > kc_values && !partial_in_c(p);
+  size_t partial_bytes = scratch ? (size_t)(p->m * columns * kernels->element) : 0;
+  a_bytes = (size_t)rounded_up((int64_t)a_bytes, 64);
+  b_bytes = (size_t)rounded_up((int64_t)b_bytes, 64);
+  size_t bytes = a_bytes + b_bytes + partial_bytes;
+  char stack[8192] __attribute__((aligned(64)));
+  char *memory = bytes <= sizeof stack ? stack : apus_allocate(bytes);
+  for (int64_t j = 0; j < p->n; j += columns) {
+    int64_t n = smaller(columns, p->n - j);
+    for (int64_t q = 0; q == 0 || q < p->k; q += kc_values) {
+      int64_t k = smaller(kc_values, p->k - q);
+      const char *b = o.b + (q * p->b_row + j * p->b_col) * p->size;
+      apus_matmul_block block = {.n = n, .k = pieces(k, kernels->group)};
+      if (b_direct) {
+        block.b = b;
+        block.b_panel = kernels->nr;
+        block.b_row = p->b_row;
+        block.b_packed = false;
+      } else {
+        kernels->pack_b(p->type, b, p->b_col, p->b_row, n, k, memory + a_bytes);
+        block.b = memory + a_bytes;
+        block.b_panel = kernels->nr * block.k;
+        block.b_row = kernels->nr;
+        block.b_packed = true;
+      }
+      for (int64_t i = 0; i < p->m; i += rows) {
+        const char *a = o.a + (i * p->a_row + q * p->a_col) * p->size;
+        block.m = smaller(rows, p->m - i);
+        if (a_direct) {
+          block.a = a;
+          block.a_panel = kernels->mr * p->a_row;
+          block.a_row = p->a_row;
+          block.a_col = p->a_col;
+        } else {
+          kernels->pack_a(p->type, a, p->a_row, p->a_col, block.m, k, memory);
+          block.a = memory;
+          block.a_panel = kernels->mr * block.k;
+          block.a_row = 1;
+          block.a_col = kernels->mr;
+        }
+        block.target = target_at(p, o.c, i, j);
+        char *partial = memory + a_bytes + b_bytes + i * columns * kernels->element;
+        set_partial(p, &block, q == 0, q + kc_values >= p->k, scratch ? partial : NULL, columns);
+        kernels->block(&block);
+      }
+    }
+  }
+  if (memory != stack) apus_deallocate(memory, bytes);
+}
+
+typedef struct { const problem *p; int64_t per_task; } small_context;
+
+static void small_task(void *context, int64_t index) {
+  const small_context *s = context;
+  int64_t end = smaller((index + 1) * s->per_task, s->p->batches);
+  for (int64_t i = index * s->per_task; i < end; i++) multiply_small(s->p, operands_at(s->p, i));
+}
+
+// ---- One large matrix by all threads -------------------------------------------------------------
+// All of A and B is packed by one round of tasks (at most this much of it at a time), C is computed by a second one.
+enum { PACKED_ROWS = 2048, PACKED_COLUMNS = 2048, PACKED_DEPTH = 8 };  // the last in units of KC
+
+typedef struct {
+  const problem *p;
+  operands o;
+  int64_t i, j, q, m, n, k;          // the part of C and of k at hand
+  int64_t task_rows, task_columns;   // one task's block of C
+  int64_t a_tasks, column_tasks;
+  char *a, *b, *partial;             // packed: for each KC of k, panels one after the other
+  int64_t partial_row;
+} large_context;
+
+// Panels packed by one task.
+enum { PANELS_PER_TASK = 8 };
+
+static void pack_task(void *context, int64_t index) {
+  const large_context *l = context;
+  const problem *p = l->p;
+  const apus_matmul_kernels *kernels = p->kernels;
+  bool is_a = index < l->a_tasks;
+  if (!is_a) index -= l->a_tasks;
+  int64_t width = is_a ? kernels->mr : kernels->nr, count = is_a ? l->m : l->n;
+  int64_t first = index * PANELS_PER_TASK * width, some = smaller(PANELS_PER_TASK * width, count - first);
+  int64_t outer = is_a ? p->a_row : p->b_col, inner = is_a ? p->a_col : p->b_row;
+  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group, padded = rounded_up(count, width);
+  for (int64_t q = 0; q < l->k; q += kc_values) {
+    int64_t k = smaller(kc_values, l->k - q), depth = pieces(k, kernels->group);
+    const char *from = (is_a ? l->o.a : l->o.b) + (((is_a ? l->i : l->j) + first) * outer + (l->q + q) * inner) * p->size;
+    char *to = (is_a ? l->a : l->b) + (q / kernels->group * padded + first * depth) * kernels->element;
+    (is_a ? kernels->pack_a : kernels->pack_b)(p->type, from, outer, inner, some, k, to);
+  }
+}
+
+static void multiply_task(void *context, int64_t index) {
+  const large_context *l = context;
+  const problem *p = l->p;
+  const apus_matmul_kernels *kernels = p->kernels;
+  int64_t i = index / l->column_tasks * l->task_rows, j = index % l->column_tasks * l->task_columns;
+  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
+  int64_t a_padded = rounded_up(l->m, kernels->mr), b_padded = rounded_up(l->n, kernels->nr);
+  apus_matmul_block block = {
+    .m = smaller(l->task_rows, l->m - i), .n = smaller(l->task_columns, l->n - j), .a_row = 1, .a_col = kernels->mr,
+    .b_row = kernels->nr, .b_packed = true};
+  for (int64_t q = 0; q < l->k; q += kc_values) {
+    block.k = pieces(smaller(kc_values, l->k - q), kernels->group);
+    block.a_panel = kernels->mr * block.k;
+    block.b_panel = kernels->nr * block.k;
+    block.a = l->a + (q / kernels->group * a_padded + i * block.k) * kernels->element;
+    block.b = l->b + (q / kernels->group * b_padded + j * block.k) * kernels->element;
+    block.target = target_at(p, l->o.c, l->i + i, l->j + j);
+    char *partial = l->partial ? l->partial + (i * l->partial_row + j) * kernels->element : NULL;
+    set_partial(p, &block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
+    kernels->block(&block);
+  }
+}
+
+static void multiply_large(const problem *p, operands o) {
+  const apus_matmul_kernels *kernels = p->kernels;
+  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
+  int64_t rows = smaller(p->m, rounded_up(PACKED_ROWS, kernels->mr)), columns = smaller(p->n, rounded_up(PACKED_COLUMNS, kernels->nr));
+  int64_t depth = smaller(p->k, PACKED_DEPTH * kc_values);
+  bool scratch = p->k > kc_values && !partial_in_c(p);
+  size_t a_bytes = (size_t)(rounded_up(rows, kernels->mr) * pieces(depth, kernels->group) * kernels->element);
+  size_t b_bytes = (size_t)(rounded_up(columns, kernels->nr) * pieces(depth, kernels->group) * kernels->element);
+  size_t partial_bytes = scratch ? (size_t)(rows * columns * kernels->element) : 0;
+  large_context l = {.p = p, .o = o, .partial_row = columns};
+  l.a = apus_allocate(a_bytes);
+  l.b = apus_allocate(b_bytes);
+  l.partial = scratch ? apus_allocate(partial_bytes) : NULL;
+  for (l.j = 0; l.j < p->n; l.j += columns)
+    for (l.i = 0; l.i < p->m; l.i += rows)
+      for (l.q = 0; l.q < p->k; l.q += depth) {
+        l.m = smaller(rows, p->m - l.i);
+        l.n = smaller(columns, p->n - l.j);
+        l.k = smaller(depth, p->k - l.q);
+        l.a_tasks = pieces(l.m, PANELS_PER_TASK * kernels->mr);
+        apus_parallel(l.a_tasks + pieces(l.n, PANELS_PER_TASK * kernels->nr), pack_task, &l);
+        l.task_rows = rounded_up(pieces(l.m, pieces(l.m, 96)), kernels->mr);
+        l.task_columns = rounded_up(pieces(l.n, pieces(l.n, 256)), kernels->nr);
+        l.column_tasks = pieces(l.n, l.task_columns);
+        apus_parallel(pieces(l.m, l.task_rows) * l.column_tasks, multiply_task, &l);
+      }
+  if (scratch) apus_deallocate(l.partial, partial_bytes);
+  apus_deallocate(l.b, b_bytes);
+  apus_deallocate(l.a, a_bytes);
+}
+
+// ---- Entry ---------------------------------------------------------------------------------------
+static const apus_matmul_kernels *kernels_for(int32_t type, int32_t out_type) {
+  bool eight = type == APUS_U8 || type == APUS_I8, half = type == APUS_F16 || type == APUS_BF16;
+  if (out_type != type && !(eight && out_type == APUS_I32) && !(half && out_type == APUS_F32)) __builtin_trap();
+  switch ((apus_type)type) {
+  case APUS_BOOL: break;
+  case APUS_U8: case APUS_I8: case APUS_I16: case APUS_I32: return apus_matmul_kernels_i32();
+  case APUS_I64: return apus_matmul_kernels_i64();
+  case APUS_F16: case APUS_BF16: case APUS_F32: return apus_matmul_kernels_f32();
+  case APUS_F64: return apus_matmul_kernels_f64();
+  }
+  __builtin_trap();
+}
+
+// Drops dimensions of size 1 and merges neighbours that one stride describes in A, B and C.
+static void set_batch(problem *p, const apus_matmul *from) {
+  int rank = 0;
+  p->batches = 1;
+  for (int d = 0; d < from->batch_rank; d++) {
+    int64_t size = from->batch[d];
+    p->batches *= size;
+    if (size == 1) continue;
+    int last = rank - 1;
+    if (rank > 0 && p->a_batch[last] == size * from->a_batch[d] && p->b_batch[last] == size * from->b_batch[d] &&
+        p->c_batch[last] == size * from->c_batch[d]) {
+      p->batch[last] *= size;
+    } else {
+      last = rank++;
+      p->batch[last] = size;
+    }
+    p->a_batch[last] = from->a_batch[d];
+    p->b_batch[last] = from->b_batch[d];
+    p->c_batch[last] = from->c_batch[d];
+  }
+  p->batch_rank = rank;
+}
+
+static void swap_pointers(const char **x, const char **y) { const char *t = *x; *x = *y; *y = t; }
+static void swap_integers(int64_t *x, int64_t *y) { int64_t t = *x; *x = *y; *y = t; }
+
+// Cᵀ = Bᵀ Aᵀ.
+static void transpose(problem *p) {
+  swap_pointers(&p->a, &p->b);
+  swap_integers(&p->m, &p->n);
+  swap_integers(&p->a_row, &p->b_col);
+  swap_integers(&p->a_col, &p->b_row);
+  swap_integers(&p->c_row, &p->c_col);
+  swap_integers(&p->bias_row, &p->bias_col);
+  for (int d = 0; d < p->batch_rank; d++) swap_integers(&p->a_batch[d], &p->b_batch[d]);
+}
+
+void apus_matmul_run(const apus_matmul *from) {
+  problem p = {
+    .kernels = kernels_for(from->type, from->out_type), .type = from->type, .out_type = from->out_type,
+    .accumulate = from->accumulate, .activation = from->activation, .m = from->m, .n = from->n, .k = from->k,
+    .a_row = from->a_row, .a_col = from->a_col, .b_row = from->b_row, .b_col = from->b_col, .c_row = from->c_row, .c_col = from->c_col,
+    .size = apus_type_size(from->type), .out_size = apus_type_size(from->out_type), .a = from->a, .b = from->b, .c = from->c,
+    .bias = from->bias, .bias_col = from->bias_stride};
+  set_batch(&p, from);
+  if (p.batches == 0 || p.m == 0 || p.n == 0) return;
+  // A last batch dimension that only continues A's and C's rows is one taller matrix.
+  while (p.batch_rank > 0) {
+    int d = p.batch_rank - 1;
+    if (p.b_batch[d] != 0 || p.a_batch[d] != p.m * p.a_row || p.c_batch[d] != p.m * p.c_row) break;
+    p.m *= p.batch[d];
+    p.batches /= p.batch[d];
+    p.batch_rank = d;
+  }
+  if (p.c_col != 1 && p.c_row == 1) transpose(&p);
+  int64_t work = p.m * p.n * larger(p.k, 1);
+  const int64_t alone = 1 << 18, moderate = (int64_t)1 << 23;  // multiply-adds: about 5 and 150 µs
+  if (work <= alone || (p.batches >= 16 && work <= moderate)) {
+    small_context s = {&p, larger(1, alone / work)};
+    int64_t tasks = pieces(p.batches, s.per_task);
+    if (tasks == 1) small_task(&s, 0); else apus_parallel(tasks, small_task, &s);
+    return;
+  }
+  if (p.k == 0) {
+    for (int64_t i = 0; i < p.batches; i++) multiply_small(&p, operands_at(&p, i));
+    return;
+  }
+  for (int64_t i = 0; i < p.batches; i++) multiply_large(&p, operands_at(&p, i));
+}
