@@ -3,11 +3,11 @@
 // A key names a stream of 2^64 32-bit words: word w is word w % 4 of the block whose counter is (w / 4, 0) as two
 // 64-bit numbers, low half first. Every function reads words from `offset` on, a fixed number per element, and fills a
 // contiguous destination; element i depends on key, offset and i alone: not on threads, on how a fill is split
-// (at an even element for normal), nor on the instruction set: no fused multiply-add is used, so normal,
-// truncated normal and exponential are the same bits everywhere as well.
+// (at an even element for normal), nor on the instruction set: no fused multiply-add is used, so normal and
+// exponential are the same bits everywhere as well, and truncated normal wherever the C library's erfc is.
 //
-// Words used: float32, float16, bfloat16, bool: one per element; float64: two; integers: two (any width).
-// normal takes them in pairs of elements: apus_random_words(type, count rounded up to even).
+// Words used per element: float32, float16, bfloat16: one; float64: two; integers and bool: two; bernoulli: one,
+// whatever the type. normal takes the words of elements 2j and 2j + 1 together.
 #ifndef APUS_RANDOM_H
 #define APUS_RANDOM_H
 #include "apus_base.h"
@@ -20,7 +20,8 @@ extern "C" {
 void apus_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t result[4]);
 // A key of its own for each `data`: derived keys for layers, workers, splits.
 uint64_t apus_random_fold(uint64_t key, uint64_t data);
-// How far a fill of `count` elements of this type moves the stream, rounded up to whole blocks of 4 (so also for normal).
+// How far a fill of `count` elements of this type moves the stream, rounded up to whole blocks of 4 words; enough for
+// every distribution.
 uint64_t apus_random_words(int type, int64_t count);
 
 void apus_random_bits(uint64_t key, uint64_t offset, uint32_t *dst, int64_t count);
@@ -28,8 +29,8 @@ void apus_random_bits(uint64_t key, uint64_t offset, uint32_t *dst, int64_t coun
 // Uniform in [low, high); float types. With low 0 and high 1 exact multiples of 2^-24 (float32), 2^-53 (float64),
 // 2^-11 (float16), 2^-8 (bfloat16). `high` itself is never produced.
 void apus_random_uniform(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, double low, double high);
-// Uniform in [low, high), low < high, integer types and bool: the upper half of a 64-bit word times (high - low), so each value's
-// probability is off by less than (high - low) / 2^64 of itself.
+// Uniform in [low, high), low < high, integer types and bool: the upper half of a 64-bit word times (high - low), so each
+// value's probability is off by less than (high - low) / 2^64 of itself.
 void apus_random_integers(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, int64_t low, int64_t high);
 // One with `probability` (to within 2^-32; 0 and 1 are exact), else zero; every type. Takes one word per element
 // whatever the type.
@@ -37,7 +38,8 @@ void apus_random_bernoulli(int type, uint64_t key, uint64_t offset, void *dst, i
 // Box-Muller. Float types; float16 and bfloat16 are rounded from float32. Values reach 6.6 (float32), 8.5 (float64)
 // standard deviations.
 void apus_random_normal(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, double mean, double deviation);
-// Normal, given that low <= x <= high (bounds in x, low < high; infinite ones allowed): inverse distribution function.
+// Normal, given that low <= x <= high (bounds in x, low < high; infinite ones allowed), by the inverse distribution
+// function. An interval that begins beyond 37 standard deviations gives its bound nearest to the mean.
 void apus_random_truncated_normal(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, double mean,
                                   double deviation, double low, double high);
 // Density rate * exp(-rate x). Float types.
