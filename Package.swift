@@ -24,7 +24,7 @@ let package = Package(
     .target(name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: strict),
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: strict),
-    .target(name: "ApusData", dependencies: ["ApusTensor"], path: "Sources/Data", swiftSettings: strict),
+    .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
     .target(name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
@@ -33,9 +33,9 @@ let package = Package(
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
     .testTarget(name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], swiftSettings: strict),
-    .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], swiftSettings: strict),
+    .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "NNTests", dependencies: ["ApusNN"], swiftSettings: strict),
-    .testTarget(name: "DataTests", dependencies: ["ApusData"], swiftSettings: strict),
+    .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus"], swiftSettings: strict),
   ]
 )
