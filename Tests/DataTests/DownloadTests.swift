@@ -42,7 +42,7 @@ import Testing
   }
 
   @Test(arguments: [
-    ("/missing", "404"), ("/wrong", "checksum"), ("/short", ""), ("/hang-up", ""),
+    ("/missing", "404"), ("/wrong", "checksum"), ("/short", "/short: "), ("/hang-up", "/hang-up: "),
   ])
   func triesTheNextMirror(path: String, words: String) async throws {
     try await Self.withServer { server, folder in
