@@ -69,12 +69,13 @@ extension Operation {
     case .softmaxCrossEntropy:
       try expect(inputs, 2)
       try checkLabels(x, inputs[1])
-      return [TensorType([x.shape[0]], x.elementType)]
+      let rows = TensorType([x.shape[0]], statisticsType(x.elementType))
+      return [rows, rows]
     case .softmaxCrossEntropyGradient:
-      try expect(inputs, 3)
+      try expect(inputs, 4)
       try checkLabels(inputs[1], inputs[2])
-      try require(
-        x == TensorType([inputs[1].shape[0]], inputs[1].elementType), "dloss is \(x), the logits are \(inputs[1])")
+      let rows = TensorType([inputs[1].shape[0]], statisticsType(inputs[1].elementType))
+      try require(x == rows && inputs[3] == rows, "dloss and logSumExp must be \(rows), got \(x) and \(inputs[3])")
       return [inputs[1]]
     case .linear:
       try expect(inputs, 3)

@@ -66,7 +66,7 @@ extension Operation {
   private func gatherNDShape(_ x: Shape, _ indices: Shape) throws(OperationError) -> Shape {
     try require(!indices.isEmpty, "indices need a last dimension that holds the coordinates")
     let k = indices[indices.count - 1]
-    try require(k <= x.count, "\(k) coordinates do not fit a tensor of shape \(x)")
+    try require(k >= 1 && k <= x.count, "\(k) coordinates do not fit a tensor of shape \(x)")
     try checkRank(indices.count - 1 + x.count - k)
     return Shape(Array(indices.dropLast()) + Array(x[k...]))
   }

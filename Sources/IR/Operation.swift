@@ -287,9 +287,10 @@ public enum Composite: Sendable, Hashable {
   case batchNormGradient(epsilon: Double)
   /// `(x, weight, bias, mean, variance)`.
   case batchNormInference(epsilon: Double)
-  /// `(logits: [rows, classes], labels: int64 [rows])`: the loss of each row, zero where the label is ignored.
+  /// `(logits: [rows, classes], labels: int64 [rows])`: results: the loss of each row (zero where the label is
+  /// ignored) and log Σ exp of each row's logits.
   case softmaxCrossEntropy(ignoreIndex: Int, labelSmoothing: Double)
-  /// `(dloss: [rows], logits, labels)`.
+  /// `(dloss: [rows], logits, labels, logSumExp: [rows])`.
   case softmaxCrossEntropyGradient(ignoreIndex: Int, labelSmoothing: Double)
   /// `(x: […, k], weight: [n, k], bias: [n])`: x · weightᵀ + bias.
   case linear
@@ -368,9 +369,8 @@ extension Operation {
     case .composite(let composite):
       switch composite {
       case .layerNorm, .layerNormGradient, .batchNorm, .batchNormGradient: 3
-      case .rmsNorm, .rmsNormGradient: 2
-      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropy,
-        .softmaxCrossEntropyGradient, .linear:
+      case .rmsNorm, .rmsNormGradient, .softmaxCrossEntropy: 2
+      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropyGradient, .linear:
         1
       }
     case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .broadcast, .reshape,

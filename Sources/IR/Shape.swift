@@ -30,6 +30,9 @@ public struct Shape: Sendable {
     }
   }
 
+  /// The numbers as they lie in memory, for kernels.
+  @inlinable package var words: InlineArray<8, Int> { storage }
+
   /// The number of elements. Overflow stops the program; use ``checkedElementCount`` for sizes from outside.
   @inlinable public var elementCount: Int {
     var n = 1

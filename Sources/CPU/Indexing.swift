@@ -1,0 +1,135 @@
+import ApusIR
+import CApusKernels
+
+extension CPU {
+  private static func outOfRange(_ operation: Operation, _ indices: CPUArray, at position: Int64, size: Int, axis: Int) -> ExecutionError {
+    let indices = indices.rowMajor()
+    let values = indices.pointer.assumingMemoryBound(to: Int64.self)
+    return ExecutionError(
+      operation, "index \(values[Int(position)]) at position \(position) is out of range for dimension \(axis) of size \(size)")
+  }
+
+  static func gather(
+    _ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int, _ shape: Shape
+  ) throws(ExecutionError) -> CPUArray {
+    let (x, indices) = (x.rowMajor(), indices.rowMajor())
+    let out = CPUArray(uninitialized: shape, x.elementType)
+    let outer = x.shape[..<axis].reduce(1, *)
+    let inner = x.shape[(axis + 1)...].reduce(1, *)
+    let bad = apus_take(
+      Int64(outer), Int64(x.shape[axis]), Int64(indices.elementCount), Int64(inner * x.elementType.byteSize), out.pointer, x.pointer,
+      indices.pointer, ElementType.int64.code)
+    if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
+    return out
+  }
+
+  static func scatter(
+    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int
+  ) throws(ExecutionError) -> CPUArray {
+    let (indices, updates) = (indices.rowMajor(), updates.rowMajor())
+    let out = x.copy()
+    let outer = x.shape[..<axis].reduce(1, *)
+    let inner = x.shape[(axis + 1)...].reduce(1, *)
+    let bad = apus_put(
+      kind.code, x.elementType.code, Int64(outer), Int64(x.shape[axis]), Int64(indices.elementCount), Int64(inner), out.pointer,
+      indices.pointer, ElementType.int64.code, updates.pointer)
+    if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
+    return out
+  }
+
+  static func takeAlong(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int) throws(ExecutionError) -> CPUArray {
+    let out = CPUArray(uninitialized: indices.shape, x.elementType)
+    let bad = withDimensions(indices.shape) { dims in
+      out.withByteStrides { to in
+        x.withByteStrides { from in
+          indices.withByteStrides { at in
+            apus_take_along(
+              Int32(x.shape.count), dims, Int32(axis), Int64(x.shape[axis]), out.pointer, to, x.pointer, from,
+              Int64(x.elementType.byteSize), indices.pointer, at, ElementType.int64.code)
+          }
+        }
+      }
+    }
+    if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
+    return out
+  }
+
+  static func scatterAlong(
+    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int
+  ) throws(ExecutionError) -> CPUArray {
+    let out = x.copy()
+    let bad = withDimensions(indices.shape) { dims in
+      out.withByteStrides { to in
+        updates.withByteStrides { from in
+          indices.withByteStrides { at in
+            apus_put_along(
+              kind.code, x.elementType.code, Int32(x.shape.count), dims, Int32(axis), Int64(x.shape[axis]), out.pointer, to,
+              updates.pointer, from, indices.pointer, at, ElementType.int64.code)
+          }
+        }
+      }
+    }
+    if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
+    return out
+  }
+
+  /// Splits coordinates [m, k] into k contiguous arrays of m.
+  private static func columns(_ indices: CPUArray, _ k: Int) -> CPUArray {
+    let m = indices.elementCount / k
+    let table = reshape(indices, [m, k])
+    return transpose(table, [1, 0]).copy()
+  }
+
+  private static func withIndexed<R>(
+    _ x: CPUArray, _ coordinates: CPUArray, _ k: Int, _ body: (UnsafePointer<Int64>, UnsafePointer<Int64>, [UnsafeRawPointer?]) -> R
+  ) -> R {
+    let m = coordinates.shape[1]
+    let arrays = (0..<k).map { UnsafeRawPointer?(coordinates.pointer + $0 * m * 8) }
+    return withDimensions(x.shape) { dims in x.withByteStrides { strides in body(dims, strides, arrays) } }
+  }
+
+  static func gatherND(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ shape: Shape) throws(ExecutionError) -> CPUArray {
+    let k = indices.shape[indices.shape.count - 1]
+    let coordinates = columns(indices, k)
+    let m = coordinates.shape[1]
+    let out = CPUArray(uninitialized: shape, x.elementType)
+    let bad = withIndexed(x, coordinates, k) { dims, strides, arrays in
+      apus_gather(
+        Int32(k), dims, strides, Int32(x.shape.count - k), dims + k, strides + k, x.pointer, out.pointer,
+        Int64(x.elementType.byteSize), Int64(m), arrays, ElementType.int64.code)
+    }
+    if bad >= 0 { throw outOfRange(operation, coordinates, at: bad, size: x.shape[Int(bad) / m], axis: Int(bad) / m) }
+    return out
+  }
+
+  static func scatterND(
+    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray
+  ) throws(ExecutionError) -> CPUArray {
+    let k = indices.shape[indices.shape.count - 1]
+    let updates = updates.rowMajor()
+    let out = x.copy()
+    let coordinates = columns(indices, k)
+    let m = coordinates.shape[1]
+    let bad = withIndexed(out, coordinates, k) { dims, strides, arrays in
+      apus_scatter(
+        kind.code, x.elementType.code, Int32(k), dims, strides, Int32(x.shape.count - k), dims + k, strides + k, out.pointer,
+        updates.pointer, Int64(m), arrays, ElementType.int64.code)
+    }
+    if bad >= 0 { throw outOfRange(operation, coordinates, at: bad, size: x.shape[Int(bad) / m], axis: Int(bad) / m) }
+    return out
+  }
+}
+
+extension ScatterKind {
+  var code: Int32 {
+    let kind: apus_put_kind =
+      switch self {
+      case .set: APUS_PUT_SET
+      case .add: APUS_PUT_ADD
+      case .multiply: APUS_PUT_MULTIPLY
+      case .max: APUS_PUT_MAX
+      case .min: APUS_PUT_MIN
+      }
+    return Int32(kind.rawValue)
+  }
+}

@@ -1,0 +1,111 @@
+import ApusIR
+import CApusKernels
+
+extension CPU {
+  /// One side of a product as [batch…, rows, columns]: strides only, unless dimensions cannot be merged.
+  private struct Side {
+    var array: CPUArray
+    var rows, columns: Int
+    var rowStride, columnStride: Int
+
+    /// Reads `array` with its dimensions in the order batch, rows, columns.
+    init(_ array: CPUArray, batch: Axes, rows: Axes, columns: Axes) {
+      var view = CPU.transpose(array, Axes(Array(batch) + Array(rows) + Array(columns)))
+      let n = batch.count
+      var merged = Side.merge(view, n, rows.count, columns.count)
+      if merged == nil {
+        view = view.copy()
+        merged = Side.merge(view, n, rows.count, columns.count)
+      }
+      self.array = view
+      (self.rows, rowStride, self.columns, columnStride) = merged.unsafelyUnwrapped
+    }
+
+    private static func merge(_ x: CPUArray, _ batch: Int, _ rows: Int, _ columns: Int) -> (Int, Int, Int, Int)? {
+      guard let r = merge(x, batch..<(batch + rows)), let c = merge(x, (batch + rows)..<(batch + rows + columns)) else { return nil }
+      return (r.size, r.stride, c.size, c.stride)
+    }
+
+    /// Several dimensions as one, if they are one in memory.
+    private static func merge(_ x: CPUArray, _ range: Range<Int>) -> (size: Int, stride: Int)? {
+      var size = 1
+      var step = 1
+      for i in range.reversed() where x.shape[i] != 1 {
+        if size == 1 {
+          step = x.strides[i]
+        } else if x.strides[i] != step * size {
+          return nil
+        }
+        size *= x.shape[i]
+      }
+      return (size, step)
+    }
+  }
+
+  static func dot(_ d: DotDimensions, _ a: CPUArray, _ b: CPUArray, _ shape: Shape) -> CPUArray {
+    let out = CPUArray(uninitialized: shape, a.elementType)
+    if out.elementCount == 0 { return out }
+    let lhs = Side(a, batch: d.lhsBatch, rows: d.lhsFree(rank: a.shape.count), columns: d.lhsContracting)
+    let rhs = Side(b, batch: d.rhsBatch, rows: d.rhsContracting, columns: d.rhsFree(rank: b.shape.count))
+    product(lhs, rhs, batch: d.lhsBatch.count, out, bias: nil)
+    return out
+  }
+
+  /// x · weightᵀ + bias: x [rows…, k], weight [n, k], bias [n].
+  static func linear(_ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ shape: Shape) -> CPUArray {
+    let out = CPUArray(uninitialized: shape, x.elementType)
+    if out.elementCount == 0 { return out }
+    let last = x.shape.count - 1
+    let lhs = Side(x, batch: [], rows: Axes(0..<last), columns: [last])
+    let rhs = Side(weight, batch: [], rows: [1], columns: [0])
+    product(lhs, rhs, batch: 0, out, bias: bias)
+    return out
+  }
+
+  private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, bias: CPUArray?) {
+    var p = apus_matmul()
+    p.type = out.elementType.code
+    p.out_type = out.elementType.code
+    (p.m, p.k, p.n) = (Int64(lhs.rows), Int64(lhs.columns), Int64(rhs.columns))
+    (p.a_row, p.a_col) = (Int64(lhs.rowStride), Int64(lhs.columnStride))
+    (p.b_row, p.b_col) = (Int64(rhs.rowStride), Int64(rhs.columnStride))
+    (p.c_row, p.c_col) = (p.n, 1)
+    p.a = UnsafeRawPointer(lhs.array.pointer)
+    p.b = UnsafeRawPointer(rhs.array.pointer)
+    p.c = out.pointer
+    if let bias {
+      p.bias = UnsafeRawPointer(bias.pointer)
+      p.bias_stride = Int64(bias.strides[0])
+    }
+    // Batch dimensions: sizes of 1 are left out; what then exceeds the kernel's limit is looped over here.
+    var dims: [(size: Int, a: Int, b: Int, c: Int)] = []
+    var c = lhs.rows * rhs.columns
+    for i in (0..<batch).reversed() where out.shape[i] != 1 {
+      dims.insert((out.shape[i], lhs.array.strides[i], rhs.array.strides[i], c), at: 0)
+      c *= out.shape[i]
+    }
+    run(&p, dims, lhs.array.elementType.byteSize)
+  }
+
+  private static func run(_ p: inout apus_matmul, _ dims: [(size: Int, a: Int, b: Int, c: Int)], _ bytes: Int) {
+    if dims.count > Int(APUS_MATMUL_MAX_BATCH_RANK) {
+      let outer = dims[0]
+      let (a, b, c) = (p.a, p.b, p.c)
+      for i in 0..<outer.size {
+        p.a = a.map { $0 + i * outer.a * bytes }
+        p.b = b.map { $0 + i * outer.b * bytes }
+        p.c = c.map { $0 + i * outer.c * bytes }
+        run(&p, Array(dims.dropFirst()), bytes)
+      }
+      return
+    }
+    p.batch_rank = Int32(dims.count)
+    for (i, d) in dims.enumerated() {
+      withUnsafeMutableBytes(of: &p.batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.size) }
+      withUnsafeMutableBytes(of: &p.a_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.a) }
+      withUnsafeMutableBytes(of: &p.b_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.b) }
+      withUnsafeMutableBytes(of: &p.c_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.c) }
+    }
+    apus_matmul_run(&p)
+  }
+}

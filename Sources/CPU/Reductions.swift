@@ -1,0 +1,127 @@
+import ApusIR
+import CApusKernels
+
+extension CPU {
+  static func reduce(_ kind: ReductionKind, _ x: CPUArray, _ axes: Axes, _ result: TensorType) -> CPUArray {
+    let out = CPUArray(uninitialized: result.shape, result.elementType)
+    let code: apus_reduction =
+      switch kind {
+      case .sum: APUS_REDUCE_SUM
+      case .product: APUS_REDUCE_PRODUCT
+      case .max: APUS_REDUCE_MAX
+      case .min: APUS_REDUCE_MIN
+      case .all: APUS_REDUCE_ALL
+      case .any: APUS_REDUCE_ANY
+      }
+    var mask: UInt32 = 0
+    for axis in axes { mask |= 1 << UInt32(axis) }
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_reduce(
+          Int32(code.rawValue), Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, mask, out.pointer,
+          result.elementType.code)
+      }
+    }
+    return out
+  }
+
+  static func argReduce(_ kind: ArgReductionKind, _ x: CPUArray, _ axis: Int, _ shape: Shape) -> CPUArray {
+    let out = CPUArray(uninitialized: shape, .int64)
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_arg_reduce(
+          kind == .max, Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, Int32(axis),
+          out.pointer.assumingMemoryBound(to: Int64.self))
+      }
+    }
+    return out
+  }
+
+  static func scan(_ kind: ScanKind, _ x: CPUArray, _ axis: Int, _ reverse: Bool, _ exclusive: Bool) -> CPUArray {
+    let out = CPUArray(uninitialized: x.shape, x.elementType)
+    let code: apus_scan_kind =
+      switch kind {
+      case .sum: APUS_SCAN_SUM
+      case .product: APUS_SCAN_PRODUCT
+      case .max: APUS_SCAN_MAX
+      case .min: APUS_SCAN_MIN
+      }
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_scan(
+          Int32(code.rawValue), Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, Int32(axis), exclusive, reverse,
+          out.pointer, x.elementType.code)
+      }
+    }
+    return out
+  }
+
+  static func sort(_ x: CPUArray, _ axis: Int, _ descending: Bool) -> [CPUArray] {
+    let values = CPUArray(uninitialized: x.shape, x.elementType)
+    let indices = CPUArray(uninitialized: x.shape, .int64)
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_sort(
+          x.elementType.code, Int32(x.shape.count), dims, Int32(axis), x.pointer, strides, values.pointer,
+          indices.pointer.assumingMemoryBound(to: Int64.self), descending)
+      }
+    }
+    return [values, indices]
+  }
+
+  static func topK(_ x: CPUArray, _ k: Int, _ axis: Int, _ largest: Bool, _ shape: Shape) -> [CPUArray] {
+    let values = CPUArray(uninitialized: shape, x.elementType)
+    let indices = CPUArray(uninitialized: shape, .int64)
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_top_k(
+          x.elementType.code, Int32(x.shape.count), dims, Int32(axis), Int64(k), x.pointer, strides, values.pointer,
+          indices.pointer.assumingMemoryBound(to: Int64.self), largest)
+      }
+    }
+    return [values, indices]
+  }
+
+  /// The mean and the biased variance over some axes: float64 for float64, else float32.
+  static func moments(_ x: CPUArray, _ axes: Axes) -> (mean: CPUArray, variance: CPUArray) {
+    let type: ElementType = x.elementType == .float64 ? .float64 : .float32
+    let shape = reduced(x.shape, axes, keepDims: false)
+    let (mean, variance) = (CPUArray(uninitialized: shape, type), CPUArray(uninitialized: shape, type))
+    var mask: UInt32 = 0
+    for axis in axes { mask |= 1 << UInt32(axis) }
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        apus_moments(
+          Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, mask, mean.pointer, variance.pointer)
+      }
+    }
+    return (mean, variance)
+  }
+
+  /// The positions of the elements that are not zero: int64 [count, rank], row-major.
+  public static func nonzero(_ x: CPUArray) -> CPUArray {
+    withDimensions(x.shape) { dims in
+      x.withByteStrides { strides in
+        let count = apus_count_nonzero(x.elementType.code, Int32(x.shape.count), dims, x.pointer, strides)
+        let out = CPUArray(uninitialized: [Int(count), x.shape.count], .int64)
+        apus_nonzero(
+          x.elementType.code, Int32(x.shape.count), dims, x.pointer, strides, out.pointer.assumingMemoryBound(to: Int64.self))
+        return out
+      }
+    }
+  }
+
+  /// How many elements of each ascending row are below (`right`: not above) each value: int64.
+  public static func searchSorted(_ sorted: CPUArray, _ values: CPUArray, right: Bool) -> CPUArray {
+    let (sorted, values) = (sorted.rowMajor(), values.rowMajor())
+    let out = CPUArray(uninitialized: values.shape, .int64)
+    let n = sorted.shape[sorted.shape.count - 1]
+    let shared = sorted.shape.count == 1
+    let m = shared ? values.elementCount : values.shape[values.shape.count - 1]
+    let rows = m == 0 ? 0 : values.elementCount / m
+    apus_search_sorted(
+      sorted.elementType.code, Int64(rows), shared ? 1 : Int64(rows), Int64(n), sorted.pointer, Int64(m), values.pointer,
+      out.pointer.assumingMemoryBound(to: Int64.self), right)
+    return out
+  }
+}
