@@ -18,7 +18,8 @@ public final class Storage: @unchecked Sendable {
 ///
 /// `storage` is nil for a value that is not computed yet (traced): then only `type` may be asked for.
 public struct CPUArray: Sendable {
-  public let storage: Storage?
+  @usableFromInline package var storageReference: Storage?
+  @inlinable public var storage: Storage? { storageReference }
   public let byteOffset: Int
   public let shape: Shape
   /// In elements; 0 repeats, negative runs backward.
@@ -33,11 +34,14 @@ public struct CPUArray: Sendable {
   @inlinable public var elementCount: Int { shape.elementCount }
 
   /// The address of the element at index 0 of every dimension.
-  @inlinable public var pointer: UnsafeMutableRawPointer { storage.unsafelyUnwrapped.pointer + byteOffset }
+  @inlinable public var pointer: UnsafeMutableRawPointer { storageReference.unsafelyUnwrapped.pointer + byteOffset }
+
+  /// Whether this is the only array that refers to its storage.
+  @inlinable public mutating func hasUniqueStorage() -> Bool { isKnownUniquelyReferenced(&storageReference) }
 
   /// New memory, row-major. Its content is undefined.
   @inlinable public init(uninitialized shape: Shape, _ elementType: ElementType) {
-    storage = Storage(byteCount: shape.elementCount * elementType.byteSize)
+    storageReference = Storage(byteCount: shape.elementCount * elementType.byteSize)
     byteOffset = 0
     self.shape = shape
     strides = shape.rowMajorStrides
@@ -48,7 +52,7 @@ public struct CPUArray: Sendable {
 
   /// New memory laid out as a dense array `other` is.
   @inlinable public init(uninitializedLike other: CPUArray, _ elementType: ElementType) {
-    storage = Storage(byteCount: other.shape.elementCount * elementType.byteSize)
+    storageReference = Storage(byteCount: other.shape.elementCount * elementType.byteSize)
     byteOffset = 0
     shape = other.shape
     strides = other.strides
@@ -59,7 +63,7 @@ public struct CPUArray: Sendable {
 
   /// The same memory read in another way.
   public init(view other: CPUArray, byteOffset: Int? = nil, shape: Shape, strides: Shape, elementType: ElementType? = nil) {
-    storage = other.storage
+    storageReference = other.storageReference
     self.byteOffset = byteOffset ?? other.byteOffset
     self.shape = shape
     self.strides = strides
@@ -69,7 +73,7 @@ public struct CPUArray: Sendable {
 
   /// The same memory, known to be row-major, under another shape.
   @inlinable init(rowMajorView other: CPUArray, shape: Shape) {
-    storage = other.storage
+    storageReference = other.storageReference
     byteOffset = other.byteOffset
     self.shape = shape
     strides = shape.rowMajorStrides
@@ -80,7 +84,7 @@ public struct CPUArray: Sendable {
 
   /// The result of an elementwise operation written over an operand nobody else sees.
   @inlinable init(over other: CPUArray, _ elementType: ElementType) {
-    storage = other.storage
+    storageReference = other.storageReference
     byteOffset = other.byteOffset
     shape = other.shape
     strides = other.strides
@@ -91,7 +95,7 @@ public struct CPUArray: Sendable {
 
   /// A value that has a type but no memory.
   public init(abstract type: TensorType) {
-    storage = nil
+    storageReference = nil
     byteOffset = 0
     shape = type.shape
     strides = type.shape.rowMajorStrides
@@ -138,6 +142,12 @@ public struct CPUArray: Sendable {
     if isRowMajor && other.isRowMajor { return true }
     guard isDense && other.isDense else { return false }
     for i in 0..<shape.count where shape[i] != 1 && strides[i] != other.strides[i] { return false }
+    return true
+  }
+
+  /// Whether all elements are one element of memory.
+  @inlinable var isOneValue: Bool {
+    for i in 0..<shape.count where strides[i] != 0 && shape[i] != 1 { return false }
     return true
   }
 

@@ -145,6 +145,12 @@ extension CPU {
       } else {
         CPUArray(uninitialized: a.shape, resultType)
       }
+    // A number with a dense tensor, the commonest case, needs no shapes either.
+    let scalars: Int32 = b.isOneValue && a.hasLayout(of: out) ? 2 : a.isOneValue && b.hasLayout(of: out) ? 1 : 0
+    if scalars != 0 && out.isDense {
+      apus_flat(code, a.elementType.code, Int64(out.elementCount), out.pointer, a.pointer, b.pointer, nil, scalars)
+      return out
+    }
     withDimensions(a.shape) { dims in
       out.withView { o in
         a.withView { va in

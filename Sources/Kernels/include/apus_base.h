@@ -56,6 +56,8 @@ void apus_trim_memory(void);  // gives every cached block back to the system
 typedef struct {
   int32_t recording_disabled;  // depth of withoutGradient
   int32_t anomaly;             // depth of anomaly mode
+  int64_t argument_leaves;     // arguments of gradient(at:) so far, see Gradients.swift
+  int32_t gradient_depth;      // functions of gradient(at:) that are running
   void *tracer;                // the active tracer (compile, export), unretained
   void *release_queue;         // tape nodes that wait for release, see Tape.swift
 } apus_thread_state;

@@ -1,0 +1,236 @@
+// Operations with kernels of their own, their decompositions into other operations, and their gradients.
+
+/// The move of an axis to the end and back, around a row operation.
+private func alongLast(_ x: Tensor, _ axis: Int, _ name: String, _ f: (Tensor) -> Tensor) -> Tensor {
+  let axis = x.axis(axis, name)
+  return axis == x.rank - 1 ? f(x) : f(x.movedAxis(axis, to: -1)).movedAxis(-1, to: axis)
+}
+
+/// eˣ / Σ eˣ along the axis.
+public func softmax(_ x: Tensor, axis: Int = -1) -> Tensor { alongLast(x, axis, "softmax") { apply(.composite(.softmax), $0) } }
+/// x − log Σ eˣ along the axis.
+public func logSoftmax(_ x: Tensor, axis: Int = -1) -> Tensor {
+  alongLast(x, axis, "logSoftmax") { apply(.composite(.logSoftmax), $0) }
+}
+
+/// (x − mean) / √(variance + ε) · weight + bias over the last `normalizedShape.count` dimensions.
+public func layerNorm(
+  _ x: Tensor, normalizedShape: Shape, weight: Tensor? = nil, bias: Tensor? = nil, epsilon: Double = 1e-5
+) -> Tensor {
+  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape else {
+    stop("layerNorm: an input of shape \(x.shape) does not end in \(normalizedShape)")
+  }
+  let n = normalizedShape.elementCount
+  let rows = x.reshaped(Shape(Array(x.shape.dropLast(normalizedShape.count)) + [n]))
+  let w = weight?.reshaped([n]) ?? Tensor.ones([n], x.elementType)
+  let b = bias?.reshaped([n]) ?? Tensor.zeros([n], x.elementType)
+  return apply(.composite(.layerNorm(epsilon: epsilon)), rows, w, b).reshaped(x.shape)
+}
+
+/// x / √(mean(x²) + ε) · weight over the last dimensions.
+public func rmsNorm(_ x: Tensor, normalizedShape: Shape, weight: Tensor? = nil, epsilon: Double = 1e-6) -> Tensor {
+  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape else {
+    stop("rmsNorm: an input of shape \(x.shape) does not end in \(normalizedShape)")
+  }
+  let n = normalizedShape.elementCount
+  let rows = x.reshaped(Shape(Array(x.shape.dropLast(normalizedShape.count)) + [n]))
+  let w = weight?.reshaped([n]) ?? Tensor.ones([n], x.elementType)
+  return apply(.composite(.rmsNorm(epsilon: epsilon)), rows, w).reshaped(x.shape)
+}
+
+/// Normalization by the batch's own statistics per channel: y, and the mean and biased variance [channels].
+public func batchNorm(
+  _ x: Tensor, weight: Tensor, bias: Tensor, epsilon: Double = 1e-5
+) -> (y: Tensor, mean: Tensor, variance: Tensor) {
+  let results = apply(.composite(.batchNorm(epsilon: epsilon)), [x, weight, bias])
+  return (results[0], results[1], results[2])
+}
+
+/// Normalization by given statistics per channel.
+public func batchNorm(
+  _ x: Tensor, weight: Tensor, bias: Tensor, mean: Tensor, variance: Tensor, epsilon: Double = 1e-5
+) -> Tensor {
+  let type: ElementType = x.elementType == .float64 ? .float64 : .float32
+  return apply(
+    .composite(.batchNormInference(epsilon: epsilon)), x, weight, bias, mean.converted(to: type), variance.converted(to: type))
+}
+
+/// The cross entropy of each row's softmax with its label: [rows]. Zero where the label is `ignoreIndex`.
+/// - Parameters:
+///   - logits: [rows, classes].
+///   - labels: int64 [rows].
+public func softmaxCrossEntropy(_ logits: Tensor, _ labels: Tensor, ignoreIndex: Int = -100, labelSmoothing: Double = 0) -> Tensor {
+  let composite = Composite.softmaxCrossEntropy(ignoreIndex: ignoreIndex, labelSmoothing: labelSmoothing)
+  return apply(.composite(composite), [logits, labels.converted(to: .int64)])[0].converted(to: logits.elementType)
+}
+
+extension Composite {
+  var saved: (inputs: UInt32, results: Bool) {
+    switch self {
+    case .softmax, .logSoftmax: (0, true)
+    case .layerNorm, .rmsNorm, .batchNorm: (0b011, true)
+    case .softmaxCrossEntropy: (0b11, true)
+    case .linear: (0b011, false)
+    case .softmaxGradient, .logSoftmaxGradient: (0b11, false)
+    case .layerNormGradient, .batchNormGradient, .batchNormInference: (0b11111, false)
+    case .rmsNormGradient, .softmaxCrossEntropyGradient: (0b1111, false)
+    }
+  }
+
+  /// The same results from other operations: what engines without a kernel run, and what second derivatives go through.
+  func decomposed(_ x: [Tensor]) -> [Tensor] {
+    switch self {
+    case .softmax:
+      let e = exp(x[0] - x[0].max(axis: -1, keepDims: true).detached())
+      return [e / e.sum(axis: -1, keepDims: true)]
+    case .logSoftmax:
+      return [x[0] - x[0].logSumExp(axis: -1, keepDims: true)]
+    case .softmaxGradient:
+      let (y, dy) = (x[0], x[1])
+      return [y * (dy - (dy * y).sum(axis: -1, keepDims: true))]
+    case .logSoftmaxGradient:
+      let (y, dy) = (x[0], x[1])
+      return [dy - exp(y) * dy.sum(axis: -1, keepDims: true)]
+    case .layerNorm(let epsilon):
+      let wide = x[0].converted(to: statistics(x[0]))
+      let mean = wide.mean(axis: -1, keepDims: true)
+      let centred = wide - mean
+      let rstd = rsqrt(square(centred).mean(axis: -1, keepDims: true) + epsilon)
+      let y = centred * rstd * x[1].converted(to: wide.elementType) + x[2].converted(to: wide.elementType)
+      return [y.converted(to: x[0].elementType), mean.squeezed(-1), rstd.squeezed(-1)]
+    case .layerNormGradient:
+      let type = statistics(x[1])
+      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
+      // The statistics are functions of x: written again from it, so that second derivatives see that.
+      let (mean, rstd) = (x[3].expanded(at: -1), x[4].expanded(at: -1))
+      let normal = (value - mean) * rstd
+      let g = dy * weight
+      let dx = (g - g.mean(axis: -1, keepDims: true) - normal * (g * normal).mean(axis: -1, keepDims: true)) * rstd
+      let rows = Array(0..<(dy.rank - 1))
+      return [
+        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: rows).converted(to: x[2].elementType),
+        dy.sum(axes: rows).converted(to: x[2].elementType),
+      ]
+    case .rmsNorm(let epsilon):
+      let wide = x[0].converted(to: statistics(x[0]))
+      let rrms = rsqrt(square(wide).mean(axis: -1, keepDims: true) + epsilon)
+      return [(wide * rrms * x[1].converted(to: wide.elementType)).converted(to: x[0].elementType), rrms.squeezed(-1)]
+    case .rmsNormGradient:
+      let type = statistics(x[1])
+      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
+      let rrms = x[3].expanded(at: -1)
+      let normal = value * rrms
+      let g = dy * weight
+      let dx = (g - normal * (g * normal).mean(axis: -1, keepDims: true)) * rrms
+      return [
+        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: Array(0..<(dy.rank - 1))).converted(to: x[2].elementType),
+      ]
+    case .batchNorm(let epsilon):
+      let wide = x[0].converted(to: statistics(x[0]))
+      let axes = perChannel(wide)
+      let mean = wide.mean(axes: axes)
+      let variance = square(wide - channels(mean, wide)).mean(axes: axes)
+      let scale = x[1].converted(to: wide.elementType) * rsqrt(variance + epsilon)
+      let y = (wide - channels(mean, wide)) * channels(scale, wide) + channels(x[2].converted(to: wide.elementType), wide)
+      return [y.converted(to: x[0].elementType), mean, variance]
+    case .batchNormGradient(let epsilon):
+      let type = statistics(x[1])
+      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
+      let rstd = rsqrt(x[4] + epsilon)
+      let axes = perChannel(value)
+      let normal = (value - channels(x[3], value)) * channels(rstd, value)
+      let g = dy * channels(weight, value)
+      let dx = (g - channels(g.mean(axes: axes), value) - normal * channels((g * normal).mean(axes: axes), value)) * channels(rstd, value)
+      return [
+        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: axes).converted(to: x[2].elementType),
+        dy.sum(axes: axes).converted(to: x[2].elementType),
+      ]
+    case .batchNormInference(let epsilon):
+      let wide = x[0].converted(to: statistics(x[0]))
+      let scale = x[1].converted(to: wide.elementType) * rsqrt(x[4] + epsilon)
+      let y = (wide - channels(x[3], wide)) * channels(scale, wide) + channels(x[2].converted(to: wide.elementType), wide)
+      return [y.converted(to: x[0].elementType)]
+    case .softmaxCrossEntropy(let ignoreIndex, let smoothing):
+      let wide = x[0].converted(to: statistics(x[0]))
+      let lse = wide.logSumExp(axis: -1)
+      let valid = x[1] .!= ignoreIndex
+      let picked = apply(.takeAlong(axis: 1), wide, `where`(valid, x[1], 0).expanded(at: 1)).squeezed(1)
+      let loss = lse - picked * (1 - smoothing) - wide.mean(axis: -1) * smoothing
+      return [`where`(valid, loss, 0), lse]
+    case .softmaxCrossEntropyGradient(let ignoreIndex, let smoothing):
+      let wide = x[1].converted(to: statistics(x[1]))
+      let classes = wide.shape[1]
+      let valid = (x[2] .!= ignoreIndex).converted(to: wide.elementType)
+      let target = Tensor.oneHot(x[2], classes: classes, wide.elementType) * (1 - smoothing) + smoothing / Double(classes)
+      let dx = (exp(wide - x[3].expanded(at: 1)) - target) * (x[0] * valid).expanded(at: 1)
+      return [dx.converted(to: x[1].elementType)]
+    case .linear:
+      return [x[0].matmul(x[1].transposed()) + x[2]]
+    }
+  }
+
+  private func statistics(_ x: Tensor) -> ElementType { x.elementType == .float64 ? .float64 : .float32 }
+  private func perChannel(_ x: Tensor) -> [Int] { [0] + Array(2..<x.rank) }
+  private func channels(_ v: Tensor, _ x: Tensor) -> Tensor {
+    v.reshaped([1, v.count] + Array(repeating: 1, count: x.rank - 2))
+  }
+}
+
+extension Operation {
+  func propagate(composite: Composite, _ gradients: [Tensor?], _ sink: GradientSink) {
+    switch composite {
+    case .softmax:
+      if let dy = gradients[0] { sink.add(0, apply(.composite(.softmaxGradient), sink.result(), dy)) }
+    case .logSoftmax:
+      if let dy = gradients[0] { sink.add(0, apply(.composite(.logSoftmaxGradient), sink.result(), dy)) }
+    case .linear:
+      guard let dy = gradients[0] else { return }
+      let (x, w) = (sink.input(0), sink.input(1))
+      let lead = Axes(0..<(x.rank - 1))
+      if sink.needs(0) { sink.add(0, apply(.dot(DotDimensions(lhsContracting: [x.rank - 1], rhsContracting: [0])), dy, w)) }
+      if sink.needs(1) { sink.add(1, apply(.dot(DotDimensions(lhsContracting: lead, rhsContracting: lead)), dy, x)) }
+      if sink.needs(2) { sink.add(2, apply(.reduce(.sum, lead, keepDims: false), dy)) }
+    case .layerNorm, .rmsNorm, .batchNorm:
+      // The kernel covers the first result; if the statistics are differentiated too, so is the decomposition.
+      // Second derivatives also go there: the saved statistics depend on x, which the kernel's formula hides.
+      if !isRecording && gradients.dropFirst().allSatisfy({ $0 == nil }), let dy = gradients[0] {
+        let statistics = sink.node.savedResults.dropFirst()
+        let results: [Tensor]
+        switch composite {
+        case .layerNorm: results = apply(.composite(.layerNormGradient), [dy, sink.input(0), sink.input(1)] + statistics)
+        case .rmsNorm: results = apply(.composite(.rmsNormGradient), [dy, sink.input(0), sink.input(1)] + statistics)
+        default:
+          guard case .batchNorm(let epsilon) = composite else { return }
+          results = apply(.composite(.batchNormGradient(epsilon: epsilon)), [dy, sink.input(0), sink.input(1)] + statistics)
+        }
+        for (i, result) in results.enumerated() where sink.needs(i) { sink.add(i, result) }
+      } else {
+        // The bias enters linearly: zeros stand for its value.
+        var inputs = [sink.input(0), sink.input(1)]
+        if resultCount == 3 { inputs.append(zerosLike(sink.input(1))) }
+        propagateDecomposed(composite, inputs, gradients, sink)
+      }
+    case .softmaxCrossEntropy(let ignoreIndex, let smoothing):
+      if !isRecording && gradients[1] == nil, let dloss = gradients[0] {
+        let composite = Composite.softmaxCrossEntropyGradient(ignoreIndex: ignoreIndex, labelSmoothing: smoothing)
+        sink.add(0, apply(.composite(composite), dloss, sink.input(0), sink.input(1), sink.node.savedResults[1]))
+      } else {
+        propagateDecomposed(composite, [sink.input(0), sink.input(1)], gradients, sink)
+      }
+    case .softmaxGradient, .logSoftmaxGradient, .layerNormGradient, .rmsNormGradient, .batchNormGradient, .batchNormInference,
+      .softmaxCrossEntropyGradient:
+      let inputs = (0..<5).compactMap { sink.node.saved($0) }
+      propagateDecomposed(composite, inputs, gradients, sink)
+    }
+  }
+
+  private func propagateDecomposed(_ composite: Composite, _ inputs: [Tensor], _ gradients: [Tensor?], _ sink: GradientSink) {
+    let floating = inputs.indices.filter { inputs[$0].elementType.isFloatingPoint }
+    let (_, pull) = pullback(floating.map { inputs[$0] }) { arguments in
+      var all = inputs
+      for (i, argument) in zip(floating, arguments) { all[i] = argument }
+      return composite.decomposed(all)
+    }
+    for (i, gradient) in zip(floating, pull(gradients)) where sink.needs(i) { sink.add(i, gradient) }
+  }
+}
