@@ -23,9 +23,13 @@ private struct HuffmanTable {
   let entries: UnsafeMutablePointer<UInt32>
   let primaryBits: Int
   let capacity: Int
+  private let primaryMask: UInt64
+  private let primaryShift: UInt64
 
   init(primaryBits: Int, symbols: Int) {
     self.primaryBits = primaryBits
+    primaryShift = UInt64(primaryBits)
+    primaryMask = 1 << UInt64(primaryBits) - 1
     capacity = 1 << primaryBits + symbols << (15 - primaryBits)
     entries = .allocate(capacity: capacity)
     entries.initialize(repeating: Kind.invalid, count: capacity)
@@ -93,9 +97,9 @@ private struct HuffmanTable {
   }
 
   @inline(__always) func lookup(_ bits: UInt64) -> UInt32 {
-    let entry = entries[Int(truncatingIfNeeded: bits & (1 << UInt64(truncatingIfNeeded: primaryBits) &- 1))]
+    let entry = entries[Int(truncatingIfNeeded: bits & primaryMask)]
     guard entry & Kind.mask == Kind.second else { return entry }
-    let index = bits >> UInt64(truncatingIfNeeded: primaryBits) & (1 << UInt64(entry >> 8 & 31) &- 1)
+    let index = (bits &>> primaryShift) & ((1 &<< UInt64(entry >> 8 & 31)) &- 1)
     return entries[Int(entry >> 16) &+ Int(truncatingIfNeeded: index)]
   }
 }
@@ -334,8 +338,8 @@ private struct Inflater {
     var isBeforeStart = false
 
     while next <= lastInput, out <= lastOutput {
-      bits |= UInt64(littleEndian: inputBase.loadUnaligned(fromByteOffset: next, as: UInt64.self)) << bitCount
-      next &+= Int(truncatingIfNeeded: (63 &- bitCount) >> 3)
+      bits |= UInt64(littleEndian: inputBase.loadUnaligned(fromByteOffset: next, as: UInt64.self)) &<< bitCount
+      next &+= Int(truncatingIfNeeded: (63 &- bitCount) &>> 3)
       bitCount |= 56
       var entry = literals.lookup(bits)
       if entry & HuffmanTable.Kind.mask == HuffmanTable.Kind.literal {
@@ -363,14 +367,14 @@ private struct Inflater {
       guard entry & HuffmanTable.Kind.mask == HuffmanTable.Kind.copy else { break }
       guard next <= lastInput else { break }
       // A length and distance with their extra bits take at most 48 bits.
-      bits |= UInt64(littleEndian: inputBase.loadUnaligned(fromByteOffset: next, as: UInt64.self)) << bitCount
-      next &+= Int(truncatingIfNeeded: (63 &- bitCount) >> 3)
+      bits |= UInt64(littleEndian: inputBase.loadUnaligned(fromByteOffset: next, as: UInt64.self)) &<< bitCount
+      next &+= Int(truncatingIfNeeded: (63 &- bitCount) &>> 3)
       bitCount |= 56
       let (bitsBefore, countBefore) = (bits, bitCount)
       bits &>>= UInt64(entry & 31)
       bitCount &-= UInt64(entry & 31)
       let extra = UInt64(entry >> 8 & 31)
-      let count = Int(entry >> 16) &+ Int(truncatingIfNeeded: bits & (1 << extra &- 1))
+      let count = Int(entry >> 16) &+ Int(truncatingIfNeeded: bits & ((1 &<< extra) &- 1))
       bits &>>= extra
       bitCount &-= extra
       let code = distances.lookup(bits)
@@ -381,7 +385,7 @@ private struct Inflater {
       bits &>>= UInt64(code & 31)
       bitCount &-= UInt64(code & 31)
       let distanceExtra = UInt64(code >> 8 & 31)
-      let distance = Int(code >> 16) &+ Int(truncatingIfNeeded: bits & (1 << distanceExtra &- 1))
+      let distance = Int(code >> 16) &+ Int(truncatingIfNeeded: bits & ((1 &<< distanceExtra) &- 1))
       bits &>>= distanceExtra
       bitCount &-= distanceExtra
       guard distance <= out &- windowStart else {
