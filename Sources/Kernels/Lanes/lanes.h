@@ -1,0 +1,44 @@
+// What the vector code of one instruction set offers to the rest: tables of flat inner loops.
+#ifndef APUS_LANES_H
+#define APUS_LANES_H
+#include "apus_base.h"
+#include "apus_fused.h"
+#include "apus_reduce.h"
+#include "apus_tile.h"
+
+// out[i] = op(a[i], b[i], c[i]) for i in 0..<n; bit k of `scalars`: operand k is one element, repeated.
+// out may be exactly one of the operands.
+typedef void (*apus_kernel)(void *out, const void *a, const void *b, const void *c, int64_t n, int scalars);
+typedef void (*apus_converter)(void *out, const void *a, int64_t n);
+
+enum { APUS_KINDS = APUS_REDUCE_SUM_SQUARES + 1 };
+
+// Reductions accumulate in A: f32 for f32, f64 for f64, i64 for i64 (narrower integers are converted first).
+typedef struct {
+  // One value for n contiguous elements, by a tree that depends on n alone.
+  void (*row)(void *out, const void *x, int64_t n);
+  // acc[j] = acc[j] ∘ x[j] for j in 0..<n.
+  void (*column)(void *acc, const void *x, int64_t n);
+  // acc[j] = x[0][j] ∘ … ∘ x[rows-1][j], rows a row_stride (elements) apart, for j in 0..<n.
+  void (*block)(void *acc, const void *x, int64_t rows, int64_t row_stride, int64_t n);
+} apus_reducer;
+
+typedef struct {
+  apus_kernel op[APUS_OP_COUNT][10];
+  apus_converter convert[10][10];  // [to][from]; NULL on the diagonal
+  apus_reducer reduce[APUS_KINDS][10];
+  // Σ (x − mean)², of a row and of the columns of a block; indexed by f64 or not.
+  void (*deviations_row[2])(void *out, const void *x, const void *mean, int64_t n);
+  void (*deviations_block[2])(void *acc, const void *x, const void *mean, int64_t rows, int64_t row_stride, int64_t n);
+} apus_lanes;
+
+const apus_lanes *apus_current_lanes(void);
+
+extern const apus_lanes apus_lanes_baseline;
+#if defined(__x86_64__)
+extern const apus_lanes apus_lanes_avx2, apus_lanes_avx512;
+#endif
+
+// The type that values of `type` are computed in.
+static inline int apus_compute_type(int type) { return type == APUS_F16 || type == APUS_BF16 ? APUS_F32 : type; }
+#endif
