@@ -1,1 +1,5 @@
-// placeholder
+// The umbrella: everything a user of Apus needs with one import.
+@_exported import ApusData
+@_exported import ApusFormats
+@_exported import ApusNN
+@_exported import ApusTensor

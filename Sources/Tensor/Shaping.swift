@@ -207,3 +207,8 @@ public func stack(_ tensors: [Tensor], axis: Int = 0) -> Tensor {
   let axis = first.axis(axis, "stack", extra: 1)
   return concatenate(tensors.map { $0.expanded(at: axis) }, axis: axis)
 }
+
+extension Tensor {
+  /// The entries of the first dimension at these int64 positions.
+  package func rows(_ indices: Tensor) -> Tensor { apply(.gather(axis: 0), self, indices) }
+}
