@@ -23,10 +23,33 @@ typedef struct {
   void (*block)(void *acc, const void *x, int64_t rows, int64_t row_stride, int64_t n);
 } apus_reducer;
 
+// Rows and blocks of the fused kernels, in f32 or f64; n elements per row, statistics of the same type.
+typedef struct {
+  void (*softmax)(void *y, const void *x, int64_t n, bool log);
+  void (*softmax_grad)(void *dx, const void *y, const void *dy, int64_t n, bool log);
+  void (*log_sum_exp)(void *out, const void *x, int64_t n);
+  void (*cross_entropy_grad)(void *dx, const void *x, const void *lse, const void *scale, double uniform, int64_t n);
+  // rms: no mean is taken away.
+  void (*normalize)(void *y, const void *x, const void *gamma, const void *beta, int64_t n, double epsilon, bool rms, void *mean, void *rstd);
+  void (*normalize_grad)(void *dx, const void *x, const void *dy, const void *gamma, int64_t n, bool rms, const void *mean, const void *rstd);
+  // gamma_sum[j] += dy·(x − mean)·rstd, beta_sum[j] += dy.
+  void (*normalize_sums)(void *gamma_sum, void *beta_sum, const void *x, const void *dy, int64_t n, const void *mean, const void *rstd);
+  // Per-channel: values[k][j] for k in mean, scale, shift; each[channel] along a row, or one value for the whole row.
+  void (*channel_apply)(void *y, const void *x, const void *const values[3], bool each, bool relu, int64_t n);
+  void (*channel_sums)(void *gamma_sum, void *beta_sum, const void *x, const void *dy, const void *gate, const void *mean,
+                       const void *rstd, bool each, int64_t n);
+  // dx = a·dy + b·(x − mean) + c; values: mean, a, b, c.
+  void (*channel_grad)(void *dx, const void *x, const void *dy, const void *gate, const void *const values[4], bool each, int64_t n);
+  void (*sgd)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*adam)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*rmsprop)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+} apus_fused;
+
 typedef struct {
   apus_kernel op[APUS_OP_COUNT][10];
   apus_converter convert[10][10];  // [to][from]; NULL on the diagonal
   apus_reducer reduce[APUS_KINDS][10];
+  apus_fused fused[2];  // f32, f64
   // Σ (x − mean)², of a row and of the columns of a block; indexed by f64 or not.
   void (*deviations_row[2])(void *out, const void *x, const void *mean, int64_t n);
   void (*deviations_block[2])(void *acc, const void *x, const void *mean, int64_t rows, int64_t row_stride, int64_t n);
