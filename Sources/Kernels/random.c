@@ -40,7 +40,7 @@ struct random_job {
   char *dst;
   int64_t count;
   double a, b, c;          // results are (x * b + a) * c
-  double low, top;         // bounds of truncated_normal; uniform stays at or below top
+  double low, top;         // uniform and truncated_normal stay within low...top
   double below, span, above;  // probabilities below, between and above the bounds
   float keep_low, keep_high;
   int drop;                // low bits of a word that uniform_f32 leaves out
@@ -211,9 +211,9 @@ static double neighbour(int type, double x, bool up) {
 void apus_random_uniform(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, double low, double high) {
   const random_functions *f = current_functions();
   random_job p = {.functions = f, .f32 = f->uniform_f32, .f64 = f->uniform_f64, .type = type, .key = key, .offset = offset,
-                  .dst = dst, .count = count, .a = low, .b = high - low, .c = 1, .top = neighbour(type, high, false)};
-  // If low and high are one value of this type, or neighbours, low is all there is.
-  if (p.top < rounded(type, low)) p.top = rounded(type, low);
+                  .dst = dst, .count = count, .a = low, .b = high - low, .c = 1, .low = rounded(type, low), .top = neighbour(type, high, false)};
+  if (p.low < low) p.low = neighbour(type, low, true);
+  if (p.low > p.top) p.low = p.top = rounded(type, low);  // the type has no value in low..<high
   if (!isfinite(rounded(type == APUS_F64 ? APUS_F64 : APUS_F32, p.b))) {  // a span beyond the type: at half size, then doubled
     p.a = low / 2;
     p.b = high / 2 - low / 2;

@@ -27,7 +27,8 @@ uint64_t apus_random_words(int type, int64_t count);
 void apus_random_bits(uint64_t key, uint64_t offset, uint32_t *dst, int64_t count);
 
 // Uniform in [low, high); float types. With low 0 and high 1 exact multiples of 2^-24 (float32), 2^-53 (float64),
-// 2^-11 (float16), 2^-8 (bfloat16). `high` itself is never produced.
+// 2^-11 (float16), 2^-8 (bfloat16). Values stay within low..<high, rounding included
+// (unless the type has none there: then low, rounded).
 void apus_random_uniform(int type, uint64_t key, uint64_t offset, void *dst, int64_t count, double low, double high);
 // Uniform in [low, high), low < high, integer types and bool: the upper half of a 64-bit word times (high - low), so each
 // value's probability is off by less than (high - low) / 2^64 of itself.
