@@ -1,5 +1,6 @@
-// Scatters of rows: apus_put and apus_scatter. Updates are sorted, stably, by the row they go to; each row is then
-// brought up to date by one task, in the order of positions. No atomics, and the same bits at any thread count.
+// Scatters of rows: apus_put and apus_scatter. No atomics: every element is brought up to date by one task, in the order
+// of positions, so how the work is shared out never shows in the bits. Sums and products of float16 and bfloat16 are
+// sorted, stably, by the row they go to, so that each row is kept in float32 until it is complete.
 #include "apus_indexing.h"
 #include "indices.h"
 #include "scatter_ops.h"
@@ -30,6 +31,27 @@ typedef void (*row_function)(char *dst, int64_t stride, const char *updates, int
 APUS_PUT_CASES(DEFINE_ROW)
 static const row_function row_functions[5][10] = APUS_PUT_TABLE(row);
 
+// Rows of one element: those of the `m` updates whose destination, an offset in bytes, belongs to `owner` of `owners`.
+typedef void (*element_function)(char *dst, const int64_t *offsets, const char *updates, int64_t m, int64_t owner, int64_t owners);
+
+// Pages of the destination are dealt out by a hash: neither strides nor clustered indices burden one owner.
+static inline __attribute__((always_inline)) int64_t owner_of(int64_t offset, int64_t owners) {
+  return (int64_t)((((uint64_t)(offset >> 12) * 0x9E3779B97F4A7C15u) >> 32) * (uint64_t)owners >> 32);
+}
+
+#define DEFINE_ELEMENT(name, T, C, LOAD, STORE, OP)                                                 \
+  static void element_##name(char *dst, const int64_t *offsets, const char *updates, int64_t m, int64_t owner, int64_t owners) { \
+    for (int64_t i = 0; i < m; i++) {                                                               \
+      if (owners > 1 && owner_of(offsets[i], owners) != owner) continue;                            \
+      T *to = (T *)(void *)(dst + offsets[i]);                                                      \
+      C v = LOAD(*to), u = LOAD(((const T *)(const void *)updates)[i]);                             \
+      (void)v;                                                                                      \
+      *to = (T)STORE((C)(OP(v, u)));                                                                \
+    }                                                                                               \
+  }
+APUS_PUT_CASES(DEFINE_ELEMENT)
+static const element_function element_functions[5][10] = APUS_PUT_TABLE(element);
+
 typedef struct {
   int kind, type, size;
   row_function row;
@@ -43,19 +65,21 @@ typedef struct {
   char *dst;
   const char *updates;
   int64_t m;
-  // Sorted updates, one of the two forms; NULL: in order of positions, ids in `ids`.
+  // Of sums and products of float16 and bfloat16: sorted updates in one of the two forms, cut into chunks.
   const uint64_t *words;
   const apus_record *records;
-  const int64_t *ids;
   int64_t chunks;
+  // Else: where the rows are, in bytes; tasks share out columns, or rows by their owners.
+  const int64_t *offsets;
+  int64_t owners;
 } scattering;
 
 static inline int64_t row_of(const scattering *p, int64_t i) {
-  return p->words ? (int64_t)(p->words[i] >> 32) : p->records ? (int64_t)p->records[i].key : p->ids[i];
+  return p->words ? (int64_t)(p->words[i] >> 32) : (int64_t)p->records[i].key;
 }
 
 static inline int64_t position_of(const scattering *p, int64_t i) {
-  return p->words ? (int64_t)(p->words[i] & 0xffffffff) : p->records ? (int64_t)p->records[i].position : i;
+  return p->words ? (int64_t)(p->words[i] & 0xffffffff) : (int64_t)p->records[i].position;
 }
 
 static inline char *address_of_row(const scattering *p, int64_t id) {
@@ -78,29 +102,76 @@ static inline int64_t offset_of_line(const scattering *p, int64_t line) {
 
 enum { HALF_BLOCK = 512 };
 
+// float16 and bfloat16 to float32 and back, contiguous.
+#if defined(__x86_64__)
+typedef _Float16 halves __attribute__((ext_vector_type(8)));
+typedef float floats __attribute__((ext_vector_type(8)));
+__attribute__((target("avx,f16c"))) static int64_t widen_f16(const uint16_t *from, float *to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    halves h;
+    memcpy(&h, from + i, sizeof h);
+    floats f = __builtin_convertvector(h, floats);
+    memcpy(to + i, &f, sizeof f);
+  }
+  return i;
+}
+__attribute__((target("avx,f16c"))) static int64_t narrow_f16(const float *from, uint16_t *to, int64_t n) {
+  int64_t i = 0;
+  for (; i + 8 <= n; i += 8) {
+    floats f;
+    memcpy(&f, from + i, sizeof f);
+    halves h = __builtin_convertvector(f, halves);
+    memcpy(to + i, &h, sizeof h);
+  }
+  return i;
+}
+static bool converts_f16(void) { return apus_current_isa() != APUS_ISA_BASELINE; }
+#else
+static int64_t widen_f16(const uint16_t *from, float *to, int64_t n) { return (void)from, (void)to, (void)n, 0; }
+static int64_t narrow_f16(const float *from, uint16_t *to, int64_t n) { return (void)from, (void)to, (void)n, 0; }
+static bool converts_f16(void) { return false; }
+#endif
+
+static void load_halves(const char *at, int64_t stride, int type, float *to, int64_t n) {
+  const uint16_t *from = (const uint16_t *)(const void *)at;
+  if (stride != 2) {
+    for (int64_t j = 0; j < n; j++) to[j] = apus_load_half(at + j * stride, type);
+  } else if (type == APUS_BF16) {
+    for (int64_t j = 0; j < n; j++) to[j] = apus_float_of_bf16(from[j]);
+  } else {
+    for (int64_t j = converts_f16() ? widen_f16(from, to, n) : 0; j < n; j++) to[j] = apus_float_of_f16(from[j]);
+  }
+}
+
+static void store_halves(char *at, int64_t stride, int type, const float *from, int64_t n) {
+  uint16_t *to = (uint16_t *)(void *)at;
+  if (stride != 2) {
+    for (int64_t j = 0; j < n; j++) apus_store_half(at + j * stride, type, from[j]);
+  } else if (type == APUS_BF16) {
+    for (int64_t j = 0; j < n; j++) to[j] = apus_bf16_of_float(from[j]);
+  } else {
+    for (int64_t j = converts_f16() ? narrow_f16(from, to, n) : 0; j < n; j++) to[j] = apus_f16_of_float(from[j]);
+  }
+}
+
 // All updates first..<last go to one row: elements start..<start + count of one line of it.
 static void update_group(const scattering *p, int64_t first, int64_t last, char *dst, int64_t line, int64_t start, int64_t count) {
   char *to = dst + offset_of_line(p, line) + start * p->stride;
-  int64_t from = (line * p->width + start) * p->size, pitch = p->inner * p->size;
-  if (p->row) {
-    // Of updates that merely replace, the last alone counts.
-    for (int64_t i = p->kind == APUS_PUT_SET ? last - 1 : first; i < last; i++)
-      p->row(to, p->stride, p->updates + position_of(p, i) * pitch + from, count);
-    return;
-  }
-  float sums[HALF_BLOCK];
+  int64_t from = (line * p->width + start) * 2, pitch = p->inner * 2;
+  float kept[HALF_BLOCK], u[HALF_BLOCK];
   for (int64_t done = 0; done < count; done += HALF_BLOCK) {
     int64_t n = apus_smaller(HALF_BLOCK, count - done);
-    for (int64_t j = 0; j < n; j++) sums[j] = apus_load_half(to + (done + j) * p->stride, p->type);
+    load_halves(to + done * p->stride, p->stride, p->type, kept, n);
     for (int64_t i = first; i < last; i++) {
-      const char *u = p->updates + position_of(p, i) * pitch + from + done * 2;
+      load_halves(p->updates + position_of(p, i) * pitch + from + done * 2, 2, p->type, u, n);
       if (p->kind == APUS_PUT_ADD) {
-        for (int64_t j = 0; j < n; j++) sums[j] += apus_load_half(u + 2 * j, p->type);
+        for (int64_t j = 0; j < n; j++) kept[j] += u[j];
       } else {
-        for (int64_t j = 0; j < n; j++) sums[j] *= apus_load_half(u + 2 * j, p->type);
+        for (int64_t j = 0; j < n; j++) kept[j] *= u[j];
       }
     }
-    for (int64_t j = 0; j < n; j++) apus_store_half(to + (done + j) * p->stride, p->type, sums[j]);
+    store_halves(to + done * p->stride, p->stride, p->type, kept, n);
   }
 }
 
@@ -119,14 +190,36 @@ static void scatter_task(void *context, int64_t t) {
   }
 }
 
-// Without sorting, by one thread, position after position: for little work, where the order of application alone
-// already gives what the sorted form gives.
-static void scatter_in_order(const scattering *p) {
-  for (int64_t i = 0; i < p->m; i++) {
-    char *row = address_of_row(p, p->ids[i]);
-    for (int64_t line = 0; line < p->lines; line++)
-      p->row(row + offset_of_line(p, line), p->stride, p->updates + (i * p->inner + line * p->width) * p->size, p->width);
+// Task: the rows of one owner, or one block of columns of every row.
+static void ordered_task(void *context, int64_t t) {
+  const scattering *p = context;
+  if (p->inner == 1) {
+    element_functions[p->kind][p->type](p->dst, p->offsets, p->updates, p->m, t, p->owners);
+    return;
   }
+  int64_t start = p->owners > 1 ? 0 : t * p->block, count = apus_smaller(p->block, p->width - start);
+  for (int64_t i = 0; i < p->m; i++) {
+    if (p->owners > 1 && owner_of(p->offsets[i], p->owners) != t) continue;
+    for (int64_t line = 0; line < p->lines; line++)
+      p->row(p->dst + p->offsets[i] + offset_of_line(p, line) + start * p->stride, p->stride,
+             p->updates + (i * p->inner + line * p->width + start) * p->size, count);
+  }
+}
+
+static void scatter_ordered(scattering *p, const int64_t *offsets) {
+  p->offsets = offsets;
+  p->block = p->width;
+  p->owners = 1;
+  int64_t tasks = 1, threads = apus_smaller(apus_thread_count(), 16);
+  if (p->m * p->inner * p->size >= APUS_SPLIT_BYTES && threads > 1) {
+    if (p->width >= 64 * threads) {
+      p->block = (p->width / threads + 63) / 64 * 64;
+      tasks = (p->width + p->block - 1) / p->block;
+    } else {
+      tasks = p->owners = threads;
+    }
+  }
+  apus_parallel(tasks, ordered_task, p);
 }
 
 // Merges the inner dimensions that run on.
@@ -145,14 +238,9 @@ static void set_inner(scattering *p, int rank, const int64_t *dims, const int64_
   p->lines = p->width > 0 ? p->inner / p->width : 0;
 }
 
-// ids: the destination row of each update, below `rows`.
-static void scatter_rows(scattering *p, const int64_t *ids, int64_t rows) {
-  p->ids = ids;
+// ids: the destination row of each update, below `rows`. For the sums and products that are kept in float32.
+static void scatter_sorted(scattering *p, const int64_t *ids, int64_t rows) {
   int64_t work = p->m * p->inner * p->size;
-  if (p->row && work < APUS_SPLIT_BYTES) {
-    scatter_in_order(p);
-    return;
-  }
   int bits = 64 - __builtin_clzll((unsigned long long)(rows | 1));
   bool packed = bits <= 32 && p->m <= (int64_t)UINT32_MAX;
   size_t bytes = 2 * (size_t)p->m * (packed ? sizeof(uint64_t) : sizeof(apus_record));
@@ -188,15 +276,19 @@ int64_t apus_scatter(int kind, int type, int k, const int64_t *extents, const in
                   .k = k, .extents = extents, .strides = strides, .dst = dst, .updates = updates, .m = m};
   set_inner(&p, inner_rank, inner_dims, inner_strides);
   if (m == 0 || p.inner == 0) return -1;
-  int64_t *ids = apus_allocate((size_t)m * 8), width = apus_type_size(index_type);
+  // Offsets in bytes, or, where rows are sorted, their numbers.
+  int64_t *places = apus_allocate((size_t)m * 8), width = apus_type_size(index_type);
   for (int64_t j = 0; j < m; j++) {
-    int64_t id = 0;
-    for (int a = 0; a < k; a++)
-      id = id * extents[a] + apus_wrap(apus_index((const char *)indices[a] + j * width, index_type), extents[a]);
-    ids[j] = id;
+    int64_t place = 0;
+    for (int a = 0; a < k; a++) {
+      int64_t index = apus_wrap(apus_index((const char *)indices[a] + j * width, index_type), extents[a]);
+      place = p.row ? place + index * strides[a] : place * extents[a] + index;
+    }
+    places[j] = place;
   }
-  scatter_rows(&p, ids, apus_count_elements(k, extents));
-  apus_deallocate(ids, (size_t)m * 8);
+  if (p.row) scatter_ordered(&p, places);
+  else scatter_sorted(&p, places, apus_count_elements(k, extents));
+  apus_deallocate(places, (size_t)m * 8);
   return -1;
 }
 
@@ -205,20 +297,16 @@ int64_t apus_put(int kind, int type, int64_t outer, int64_t n, int64_t m, int64_
   int64_t bad = apus_check_indices(m, indices, index_type, n);
   if (bad >= 0) return bad;
   if (outer == 0 || m == 0 || row == 0) return -1;
-  int64_t size = apus_type_size(type), width = apus_type_size(index_type), extents[2] = {outer, n}, strides[2] = {n * row * size, row * size};
-  scattering p = {.kind = kind, .type = type, .size = (int)size, .row = row_functions[kind][type], .k = 2,
-                  .extents = extents, .strides = strides, .dst = dst, .updates = updates, .m = outer * m};
-  if (outer == 1) {
-    p.k = 1;
-    p.extents++;
-    p.strides++;
-  }
-  int64_t inner_stride = size;
-  set_inner(&p, 1, &row, &inner_stride);
-  int64_t *ids = apus_allocate((size_t)p.m * 8);
+  int64_t size = apus_type_size(type), width = apus_type_size(index_type), rows = outer * n, stride = row * size;
+  scattering p = {.kind = kind, .type = type, .size = (int)size, .row = row_functions[kind][type], .k = 1,
+                  .extents = &rows, .strides = &stride, .dst = dst, .updates = updates, .m = outer * m};
+  set_inner(&p, 1, &row, &size);
+  int64_t *places = apus_allocate((size_t)p.m * 8), step = p.row ? stride : 1;
   for (int64_t o = 0, i = 0; o < outer; o++)
-    for (int64_t j = 0; j < m; j++) ids[i++] = o * n + apus_wrap(apus_index((const char *)indices + j * width, index_type), n);
-  scatter_rows(&p, ids, outer * n);
-  apus_deallocate(ids, (size_t)p.m * 8);
+    for (int64_t j = 0; j < m; j++)
+      places[i++] = (o * n + apus_wrap(apus_index((const char *)indices + j * width, index_type), n)) * step;
+  if (p.row) scatter_ordered(&p, places);
+  else scatter_sorted(&p, places, rows);
+  apus_deallocate(places, (size_t)p.m * 8);
   return -1;
 }

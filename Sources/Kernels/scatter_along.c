@@ -20,13 +20,22 @@ typedef void (*lines_function)(const scatter_lines *p, char *dst, const char *up
 
 #define DEFINE_LINES(name, T, C, LOAD, STORE, OP)                                                                    \
   static void lines_##name(const scatter_lines *p, char *dst, const char *updates, const char *indices, int64_t count) { \
-    int last = p->rank - 1;                                                                                          \
+    int last = p->rank - 1, index_type = p->index_type;                                                              \
     int64_t ds = p->dst_strides[last], us = p->update_strides[last], is = p->index_strides[last];                    \
-    for (int64_t i = 0; i < p->length; i++) {                                                                        \
-      const char *u_at = updates + i * p->update_axis, *i_at = indices + i * p->index_axis;                          \
+    int64_t length = p->length, n = p->axis_size, dst_axis = p->dst_axis;                                            \
+    int64_t update_axis = p->update_axis, index_axis = p->index_axis;                                                \
+    if (count == 1) { /* the same two loops with the long one inside */                                              \
+      count = length;                                                                                                \
+      length = 1;                                                                                                    \
+      ds = 0;                                                                                                        \
+      us = update_axis;                                                                                              \
+      is = index_axis;                                                                                               \
+    }                                                                                                                \
+    for (int64_t i = 0; i < length; i++) {                                                                           \
+      const char *u_at = updates + i * update_axis, *i_at = indices + i * index_axis;                                \
       for (int64_t j = 0; j < count; j++) {                                                                          \
-        int64_t index = apus_wrap(apus_index(i_at + j * is, p->index_type), p->axis_size);                           \
-        T *to = (T *)(void *)(dst + index * p->dst_axis + j * ds);                                                   \
+        int64_t index = apus_wrap(apus_index(i_at + j * is, index_type), n);                                         \
+        T *to = (T *)(void *)(dst + index * dst_axis + j * ds);                                                      \
         C v = LOAD(*to), u = LOAD(*(const T *)(const void *)(u_at + j * us));                                        \
         (void)v;                                                                                                     \
         *to = (T)STORE((C)(OP(v, u)));                                                                               \

@@ -80,7 +80,8 @@ extension KernelStateTests {
       for seed in 0..<60 {
         var g = CaseGenerator(seed: seed)
         let kind = kinds[seed % 5], indexType = g.chance(2) ? APUS_I32 : APUS_I64
-        let outer = g.int(1...3), n = g.int(1...12), m = g.chance(12) ? 0 : g.int(1...24), row = seed % 20 == 7 ? 2500 : g.int(1...9)
+        let outer = g.int(1...3), n = g.int(1...12), m = g.chance(12) ? 0 : g.int(1...24),
+          row = seed % 20 == 7 ? 2500 : g.int(1...9)
         let source = memory(type, values(&g, type, outer * n * row)), index = indices(&g, indexType, m, n)
         let taken = memory(type, [Double](repeating: 1, count: outer * m * row))
         #expect(
