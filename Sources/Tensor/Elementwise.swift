@@ -181,8 +181,16 @@ public func softplus(_ x: consuming Tensor) -> Tensor { apply(unary: .softplus, 
 public func leakyRelu(_ x: Tensor, slope: Double = 0.01) -> Tensor { `where`(x .> 0, x, x * slope) }
 /// x where positive, else alpha (eˣ − 1).
 public func elu(_ x: Tensor, alpha: Double = 1) -> Tensor { `where`(x .> 0, x, expm1(minimum(x, 0)) * alpha) }
+/// λ x where positive, else λ α (eˣ − 1): keeps mean 0 and variance 1 (Klambauer et al. 2017).
+public func selu(_ x: Tensor) -> Tensor { elu(x, alpha: 1.673_263_242_354_377_2) * 1.050_700_987_355_480_5 }
+/// x tanh(log(1 + eˣ)) (Misra 2019).
+public func mish(_ x: Tensor) -> Tensor { x * tanh(softplus(x)) }
+/// x / (1 + |x|).
+public func softsign(_ x: Tensor) -> Tensor { x / (abs(x) + 1) }
+/// log sigmoid(x), without overflow.
+public func logSigmoid(_ x: Tensor) -> Tensor { -softplus(-x) }
 /// relu limited to 6.
-public func relu6(_ x: Tensor) -> Tensor { x.clamped(0, 6) }
+public func relu6(_ x: Tensor) -> Tensor { minimum(relu(x), 6) }
 /// relu6(x + 3) / 6.
 public func hardSigmoid(_ x: Tensor) -> Tensor { relu6(x + 3) / 6 }
 /// x · hardSigmoid(x).

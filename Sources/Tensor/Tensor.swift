@@ -27,6 +27,9 @@ public struct Tensor: Sendable {
   /// Whether gradients can reach something through this tensor.
   public var isTracked: Bool { handle.node != nil }
 
+  /// Whether there are values to read; a tensor that is being traced has none.
+  package var isConcrete: Bool { handle.array.storage != nil }
+
   /// The values as the CPU engine holds them.
   package var array: CPUArray { handle.concrete("reading a value") }
 }

@@ -1,0 +1,123 @@
+import ApusTensor
+import CApusKernels
+
+/// What a parameter group of ``Adam`` or ``AdamW`` may set.
+public struct AdamOptions: OptimizerOptions {
+  public var learningRate: Double
+  public var beta1: Double
+  public var beta2: Double
+  public var epsilon: Double
+  public var weightDecay: Double
+  public var amsgrad: Bool
+  public var maximize: Bool
+}
+
+/// What Adam and AdamW share.
+public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
+  /// Whether weight decay is a step of its own (AdamW) or part of the gradient (Adam).
+  private let decoupled: Bool
+
+  fileprivate init(_ name: String, _ groups: [ParameterGroup<AdamOptions>], _ options: AdamOptions, decoupled: Bool) {
+    self.decoupled = decoupled
+    super.init(name, groups, options)
+  }
+
+  override final var stateNames: [String] { ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"] }
+  override final var countsSteps: Bool { true }
+  override final func uses(_ part: Int, _ options: AdamOptions) -> Bool { part < 2 || options.amsgrad }
+
+  override final func check(_ o: AdamOptions) {
+    guard o.learningRate >= 0, o.epsilon >= 0, o.weightDecay >= 0, (0..<1).contains(o.beta1), (0..<1).contains(o.beta2) else {
+      stop(
+        "\(type(of: self)): learningRate \(o.learningRate), epsilon \(o.epsilon) and weightDecay \(o.weightDecay) must not be negative, betas \(o.beta1) and \(o.beta2) must be in 0 ..< 1"
+      )
+    }
+  }
+
+  override final func kernelOptions(_ o: AdamOptions) -> apus_optimizer_options {
+    var options = apus_optimizer_options()
+    options.learning_rate = o.learningRate
+    options.weight_decay = o.weightDecay
+    options.beta1 = o.beta1
+    options.beta2 = o.beta2
+    options.epsilon = o.epsilon
+    options.amsgrad = o.amsgrad
+    options.decoupled_weight_decay = decoupled
+    options.maximize = o.maximize
+    return options
+  }
+
+  override final func runKernel(_ type: Int32, _ tensors: [apus_optimizer_tensor], _ options: apus_optimizer_options) {
+    withUnsafePointer(to: options) { apus_adam_step(type, Int64(tensors.count), tensors, $0) }
+  }
+
+  override final func formula(
+    _ parameter: Tensor, _ gradient: Tensor, _ state: [Tensor?], _ step: Tensor?, _ o: AdamOptions
+  ) -> (parameter: Tensor, state: [Tensor?]) {
+    var p = parameter
+    var g = o.maximize ? -gradient : gradient
+    if o.weightDecay != 0 {
+      if decoupled { p = p * (1 - o.learningRate * o.weightDecay) } else { g = g + p * o.weightDecay }
+    }
+    let m = (state[0] ?? zerosLike(p)) * o.beta1 + g * (1 - o.beta1)
+    let v = (state[1] ?? zerosLike(p)) * o.beta2 + square(g) * (1 - o.beta2)
+    var largest = state[2]
+    if o.amsgrad { largest = maximum(largest ?? zerosLike(p), v) }
+    // In float64: 1 − 0.999 in float32 has three digits.
+    let t = step!
+    let stepSize = o.learningRate / (1 - pow(o.beta1, t))
+    let correction = sqrt(1 - pow(o.beta2, t))
+    let root = sqrt(o.amsgrad ? largest! : v) / correction.converted(to: p.elementType)
+    p = p - m / (root + o.epsilon) * stepSize.converted(to: p.elementType)
+    return (p, [m, v, largest])
+  }
+}
+
+/// Adam (Kingma and Ba 2015; PyTorch's formula), with weight decay in the gradient:
+/// g ← g + weightDecay · p; m ← β₁ m + (1 − β₁) g; v ← β₂ v + (1 − β₂) g²;
+/// p ← p − learningRate · m̂ / (√v̂ + ε), m̂ = m / (1 − β₁ᵗ), v̂ = v / (1 − β₂ᵗ); with `amsgrad` the largest v so far.
+public final class Adam: AdamOptimizer {
+  public init(
+    _ groups: [ParameterGroup<AdamOptions>], learningRate: Double = 1e-3, betas: (Double, Double) = (0.9, 0.999),
+    epsilon: Double = 1e-8, weightDecay: Double = 0, amsgrad: Bool = false, maximize: Bool = false
+  ) {
+    super.init(
+      "Adam", groups,
+      AdamOptions(
+        learningRate: learningRate, beta1: betas.0, beta2: betas.1, epsilon: epsilon, weightDecay: weightDecay, amsgrad: amsgrad,
+        maximize: maximize), decoupled: false)
+  }
+
+  public convenience init(
+    _ parameters: [Parameter], learningRate: Double = 1e-3, betas: (Double, Double) = (0.9, 0.999), epsilon: Double = 1e-8,
+    weightDecay: Double = 0, amsgrad: Bool = false, maximize: Bool = false
+  ) {
+    self.init(
+      [ParameterGroup(parameters)], learningRate: learningRate, betas: betas, epsilon: epsilon, weightDecay: weightDecay,
+      amsgrad: amsgrad, maximize: maximize)
+  }
+}
+
+/// Adam with weight decay as a step of its own, p ← p − learningRate · weightDecay · p (Loshchilov and Hutter 2019;
+/// PyTorch's formula and defaults).
+public final class AdamW: AdamOptimizer {
+  public init(
+    _ groups: [ParameterGroup<AdamOptions>], learningRate: Double = 1e-3, betas: (Double, Double) = (0.9, 0.999),
+    epsilon: Double = 1e-8, weightDecay: Double = 1e-2, amsgrad: Bool = false, maximize: Bool = false
+  ) {
+    super.init(
+      "AdamW", groups,
+      AdamOptions(
+        learningRate: learningRate, beta1: betas.0, beta2: betas.1, epsilon: epsilon, weightDecay: weightDecay, amsgrad: amsgrad,
+        maximize: maximize), decoupled: true)
+  }
+
+  public convenience init(
+    _ parameters: [Parameter], learningRate: Double = 1e-3, betas: (Double, Double) = (0.9, 0.999), epsilon: Double = 1e-8,
+    weightDecay: Double = 1e-2, amsgrad: Bool = false, maximize: Bool = false
+  ) {
+    self.init(
+      [ParameterGroup(parameters)], learningRate: learningRate, betas: betas, epsilon: epsilon, weightDecay: weightDecay,
+      amsgrad: amsgrad, maximize: maximize)
+  }
+}

@@ -1,0 +1,98 @@
+import ApusTensor
+
+/// A way to fill a new parameter.
+public struct Initializer: Sendable {
+  /// The values for a parameter of this shape and type.
+  public let make: @Sendable (Shape, ElementType, Generator) -> Tensor
+
+  public init(_ make: @escaping @Sendable (Shape, ElementType, Generator) -> Tensor) { self.make = make }
+
+  public func callAsFunction(_ shape: Shape, _ type: ElementType = .float32, generator: Generator = .default) -> Tensor {
+    make(shape, type, generator)
+  }
+}
+
+extension Initializer {
+  public static let zeros = Initializer { shape, type, _ in Tensor.zeros(shape, type) }
+  public static let ones = Initializer { shape, type, _ in Tensor.ones(shape, type) }
+  public static func constant(_ value: Double) -> Initializer { Initializer { shape, type, _ in Tensor.full(shape, value, type) } }
+
+  /// Uniform in [low, high).
+  public static func uniform(_ low: Double = 0, _ high: Double = 1) -> Initializer {
+    Initializer { shape, type, generator in Tensor.uniform(shape, low: low, high: high, type, generator: generator) }
+  }
+
+  public static func normal(mean: Double = 0, standardDeviation: Double = 1) -> Initializer {
+    Initializer { shape, type, generator in
+      Tensor.normal(shape, mean: mean, standardDeviation: standardDeviation, type, generator: generator)
+    }
+  }
+
+  /// Normal, but only values within low … high, in units of the result (not of deviations), as PyTorch's `trunc_normal_`.
+  public static func truncatedNormal(
+    mean: Double = 0, standardDeviation: Double = 1, low: Double = -2, high: Double = 2
+  ) -> Initializer {
+    Initializer { shape, type, generator in
+      Tensor.truncatedNormal(shape, mean: mean, standardDeviation: standardDeviation, low: low, high: high, type, generator: generator)
+    }
+  }
+
+  /// Uniform with variance gain² · 2 / (fan in + fan out) (Glorot and Bengio 2010).
+  public static func xavierUniform(gain: Double = 1) -> Initializer {
+    Initializer { shape, type, generator in
+      let (fanIn, fanOut) = fans(of: shape, "xavierUniform")
+      let bound = gain * (6 / Double(fanIn + fanOut)).squareRoot()
+      return Tensor.uniform(shape, low: -bound, high: bound, type, generator: generator)
+    }
+  }
+
+  /// Normal with variance gain² · 2 / (fan in + fan out) (Glorot and Bengio 2010).
+  public static func xavierNormal(gain: Double = 1) -> Initializer {
+    Initializer { shape, type, generator in
+      let (fanIn, fanOut) = fans(of: shape, "xavierNormal")
+      return Tensor.normal(
+        shape, standardDeviation: gain * (2 / Double(fanIn + fanOut)).squareRoot(), type, generator: generator)
+    }
+  }
+
+  /// Whether the variance is kept in the forward or in the backward pass.
+  public enum FanMode: Sendable { case fanIn, fanOut }
+
+  /// Uniform with variance 2 / ((1 + slope²) fan) (He et al. 2015); `slope` is the leaky relu's that follows, 0 for relu.
+  public static func kaimingUniform(slope: Double = 0, mode: FanMode = .fanIn) -> Initializer {
+    Initializer { shape, type, generator in
+      let fan = fans(of: shape, "kaimingUniform")
+      let bound = (6 / ((1 + slope * slope) * Double(mode == .fanIn ? fan.in : fan.out))).squareRoot()
+      return Tensor.uniform(shape, low: -bound, high: bound, type, generator: generator)
+    }
+  }
+
+  /// Normal with variance 2 / ((1 + slope²) fan) (He et al. 2015); `slope` is the leaky relu's that follows, 0 for relu.
+  public static func kaimingNormal(slope: Double = 0, mode: FanMode = .fanIn) -> Initializer {
+    Initializer { shape, type, generator in
+      let fan = fans(of: shape, "kaimingNormal")
+      let deviation = (2 / ((1 + slope * slope) * Double(mode == .fanIn ? fan.in : fan.out))).squareRoot()
+      return Tensor.normal(shape, standardDeviation: deviation, type, generator: generator)
+    }
+  }
+
+  /// Uniform within ± 1 / √fan in: PyTorch's default for linear layers and convolutions, weights and biases alike.
+  static func uniformByFanIn(_ fanIn: Int) -> Initializer {
+    let bound = fanIn > 0 ? 1 / Double(fanIn).squareRoot() : 0
+    return .uniform(-bound, bound)
+  }
+}
+
+/// How many inputs an output sees, and how many outputs an input reaches: weights are [out, in, kernel…].
+private func fans(of shape: Shape, _ name: String) -> (in: Int, out: Int) {
+  guard shape.count >= 2 else { stop("\(name): needs a weight of at least two dimensions [out, in, …], got shape \(shape)") }
+  let field = shape[2...].reduce(1, *)
+  return (shape[1] * field, shape[0] * field)
+}
+
+extension Variable {
+  /// Fills the variable anew.
+  public func initialize(_ initializer: Initializer, generator: Generator = .default) {
+    value = initializer(shape, elementType, generator: generator)
+  }
+}

@@ -1,0 +1,137 @@
+import ApusTensor
+import Synchronization
+
+/// Notes the output shapes of modules while a summary is being made.
+final class CallRecorder: Sendable {
+  /// How many recorders there are; layers look no further while it is zero.
+  static let count = Atomic<Int>(0)
+  @TaskLocal static var current: CallRecorder?
+
+  private let outputs = Mutex<[ObjectIdentifier: [Shape]]>([:])
+
+  func record(_ module: Module, _ shape: Shape) {
+    outputs.withLock { $0[ObjectIdentifier(module), default: []].append(shape) }
+  }
+
+  func shapes(of module: Module) -> [Shape] { outputs.withLock { $0[ObjectIdentifier(module)] ?? [] } }
+
+  func recording(_ body: () -> Void) {
+    CallRecorder.count.add(1, ordering: .relaxed)
+    defer { CallRecorder.count.subtract(1, ordering: .relaxed) }
+    CallRecorder.$current.withValue(self, operation: body)
+  }
+}
+
+/// A table of a model's modules: output shapes, parameters, memory. Print it.
+public struct Summary: Sendable, CustomStringConvertible {
+  public struct Row: Sendable {
+    /// The path, such as `layer1.0.conv1`.
+    public let name: String
+    public let type: String
+    /// The output shape of its first call; nil if it was not seen.
+    public let output: Shape?
+    /// The numbers in its own parameters, not counting those of a module above.
+    public let parameterCount: Int
+    /// How many of these are trained.
+    public let trainableCount: Int
+    /// The bytes of its own parameters and other variables.
+    public let byteCount: Int
+  }
+
+  public let rows: [Row]
+  /// Numbers in all parameters.
+  public var parameterCount: Int { rows.reduce(0) { $0 + $1.parameterCount } }
+  /// Numbers in parameters that are trained.
+  public var trainableCount: Int { rows.reduce(0) { $0 + $1.trainableCount } }
+  /// Bytes of all parameters and other variables.
+  public var byteCount: Int { rows.reduce(0) { $0 + $1.byteCount } }
+
+  public var description: String {
+    var table = [["", "type", "output", "parameters"]]
+    for row in rows {
+      let frozen = row.parameterCount > 0 && row.trainableCount == 0 ? " frozen" : ""
+      table.append([
+        row.name, row.type, row.output?.description ?? "", row.parameterCount == 0 ? "" : grouped(row.parameterCount) + frozen,
+      ])
+    }
+    let widths = (0..<4).map { column in table.map { $0[column].count }.max() ?? 0 }
+    func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: width - text.count) }
+    var lines = table.map { row -> String in
+      // Numbers end in one column, before the word that may follow.
+      let number = row[3].hasSuffix(" frozen") ? row[3] : row[3] + (widths[3] > 0 && hasFrozen ? "       " : "")
+      let last = String(repeating: " ", count: Swift.max(0, widths[3] - number.count)) + number
+      let line = pad(row[0], widths[0]) + "  " + pad(row[1], widths[1]) + "  " + pad(row[2], widths[2]) + "  " + last
+      return String(line.reversed().drop { $0 == " " }.reversed())
+    }
+    let rule = String(repeating: "─", count: widths.reduce(6, +))
+    lines.insert(rule, at: 1)
+    lines.append(rule)
+    let frozen = parameterCount - trainableCount
+    lines.append(
+      "\(grouped(parameterCount)) parameters (\(frozen == 0 ? "all trainable" : "\(grouped(trainableCount)) trainable, \(grouped(frozen)) not")), \(bytes(byteCount))"
+    )
+    return lines.joined(separator: "\n")
+  }
+
+  private var hasFrozen: Bool { rows.contains { $0.parameterCount > 0 && $0.trainableCount == 0 } }
+
+  private func grouped(_ number: Int) -> String {
+    var digits = String(number)
+    var i = digits.count - 3
+    while i > 0 {
+      digits.insert(",", at: digits.index(digits.startIndex, offsetBy: i))
+      i -= 3
+    }
+    return digits
+  }
+
+  private func bytes(_ count: Int) -> String {
+    for (unit, size) in [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)] where Double(count) >= size {
+      let tenths = Int((Double(count) / size * 10).rounded())
+      return "\(tenths / 10).\(tenths % 10) \(unit)"
+    }
+    return "\(count) bytes"
+  }
+}
+
+extension Module {
+  /// The table of this module's parts, with the output shapes seen while `body` calls it (in evaluation mode, without gradients).
+  public final func summary(running body: () -> Void = {}) -> Summary {
+    let recorder = CallRecorder()
+    evaluating { recorder.recording(body) }
+    var seen: Set<ObjectIdentifier> = []
+    var rows: [Summary.Row] = []
+    _ = allPaths
+    for (name, module) in namedModules {
+      var (count, trainable, bytes, parts) = (0, 0, 0, 0)
+      let members = module.members
+      for member in members {
+        guard case .variable(let variable) = member.value else {
+          parts += 1
+          continue
+        }
+        guard seen.insert(ObjectIdentifier(variable)).inserted else { continue }
+        bytes += variable.shape.elementCount * variable.elementType.byteSize
+        guard variable is Parameter else { continue }
+        count += variable.shape.elementCount
+        if variable.isTrainable { trainable += variable.shape.elementCount }
+      }
+      // The model itself, and what only holds other modules, have no row unless they show something of their own.
+      let shape = recorder.shapes(of: module).first
+      if (name.isEmpty && parts > 0 && bytes == 0) || (parts > 0 && bytes == 0 && shape == nil) { continue }
+      rows.append(
+        Summary.Row(
+          name: name, type: String(describing: Swift.type(of: module)), output: shape, parameterCount: count, trainableCount: trainable,
+          byteCount: bytes))
+    }
+    return Summary(rows: rows)
+  }
+}
+
+extension Layer {
+  /// The table of this module's parts, with output shapes for a batch of one.
+  /// - Parameter input: the shape of one sample, without the batch dimension.
+  public func summary(input: Shape, _ elementType: ElementType = .float32) -> Summary {
+    summary { _ = self(Tensor.zeros(Shape([1] + Array(input)), elementType)) }
+  }
+}
