@@ -124,12 +124,88 @@ static void multiply_small(const problem *p, operands o) {
   if (memory != stack) apus_deallocate(memory, bytes);
 }
 
+// ---- Few rows ------------------------------------------------------------------------------------
+enum { FEW_ROWS = 16, FEW_ROWS_WORK = 1 << 16 };
+
+// B is read where it lies when it has an adjacent direction and there are too few rows to repay packing it.
+typedef enum { NOT_FEW, ROWS, DOTS } few_rows_kind;
+static few_rows_kind few_rows(const problem *p) {
+  if (p->m > FEW_ROWS || p->k == 0) return NOT_FEW;
+  if (p->b_row == 1 && p->k >= 16) return DOTS;
+  bool large = p->n * p->k * p->size > 1 << 17;
+  if (p->b_col == 1 && p->n >= 16 && (p->m <= 4 || large || p->type != p->kernels->accumulator)) return ROWS;
+  return NOT_FEW;
+}
+
+typedef struct {
+  const problem *p;
+  operands o;
+  few_rows_kind kind;
+  const char *a;         // in the accumulator's type
+  int64_t a_row, a_col;
+  int64_t task_columns;
+} few_context;
+
+static void few_task(void *context, int64_t index) {
+  const few_context *f = context;
+  const problem *p = f->p;
+  const int64_t element = p->kernels->element;
+  int64_t j = index * f->task_columns;
+  apus_matmul_block block = {.m = p->m, .n = smaller(f->task_columns, p->n - j), .a_row = f->a_row, .a_col = f->a_col};
+  if (f->kind == DOTS) {
+    block.k = p->k;
+    block.a = f->a;
+    block.b = f->o.b + j * p->b_col * p->size;
+    block.target = target_at(p, f->o.c, 0, j);
+    set_partial(p, &block, true, true, NULL, 0);
+    p->kernels->dots(&block, p->type, p->b_col);
+    return;
+  }
+  bool scratch = p->k > APUS_MATMUL_KC && !partial_in_c(p);
+  size_t bytes = (size_t)(p->m * block.n * element);
+  void *partial = scratch ? apus_allocate(bytes) : NULL;
+  block.b_row = p->b_row;
+  for (int64_t q = 0; q < p->k; q += APUS_MATMUL_KC) {
+    block.k = smaller(APUS_MATMUL_KC, p->k - q);
+    block.a = f->a + q * f->a_col * element;
+    block.b = f->o.b + (q * p->b_row + j) * p->size;
+    block.target = target_at(p, f->o.c, 0, j);
+    set_partial(p, &block, q == 0, q + APUS_MATMUL_KC >= p->k, partial, block.n);
+    p->kernels->rows(&block, p->type);
+  }
+  if (scratch) apus_deallocate(partial, bytes);
+}
+
+static void multiply_few(const problem *p, operands o, few_rows_kind kind) {
+  few_context f = {.p = p, .o = o, .kind = kind, .a = o.a, .a_row = p->a_row, .a_col = p->a_col};
+  size_t bytes = 0;
+  char stack[4096] __attribute__((aligned(64))), *memory = stack;
+  if (p->type != p->kernels->accumulator || (kind == DOTS && p->a_col != 1)) {
+    bytes = (size_t)(p->m * p->k * p->kernels->element);
+    if (bytes > sizeof stack) memory = apus_allocate(bytes);
+    p->kernels->widen(p->type, o.a, p->a_row, p->a_col, p->m, p->k, memory);
+    f.a = memory;
+    f.a_row = p->k;
+    f.a_col = 1;
+  }
+  // About 2^16 elements of B to a task, in whole panels; rows of B in pieces of some length.
+  f.task_columns = rounded_up(larger(FEW_ROWS_WORK / p->k, 1), p->kernels->nr);
+  if (kind == ROWS) f.task_columns = larger(f.task_columns, 16 * p->kernels->nr);
+  apus_parallel(pieces(p->n, f.task_columns), few_task, &f);
+  if (memory != stack) apus_deallocate(memory, bytes);
+}
+
+static void multiply_alone(const problem *p, operands o) {
+  few_rows_kind kind = few_rows(p);
+  if (kind != NOT_FEW) multiply_few(p, o, kind); else multiply_small(p, o);
+}
+
 typedef struct { const problem *p; int64_t per_task; } small_context;
 
 static void small_task(void *context, int64_t index) {
   const small_context *s = context;
   int64_t end = smaller((index + 1) * s->per_task, s->p->batches);
-  for (int64_t i = index * s->per_task; i < end; i++) multiply_small(s->p, operands_at(s->p, i));
+  for (int64_t i = index * s->per_task; i < end; i++) multiply_alone(s->p, operands_at(s->p, i));
 }
 
 // ---- One large matrix by all threads -------------------------------------------------------------
@@ -190,6 +266,16 @@ static void multiply_task(void *context, int64_t index) {
   }
 }
 
+// Blocks as large as the second cache likes, smaller ones when there would be few.
+static void set_task_size(large_context *l, const apus_matmul_kernels *kernels) {
+  static const int64_t rows[] = {144, 144, 144, 72, 72}, columns[] = {512, 256, 128, 128, 64};
+  for (int s = 0; s < 5; s++) {
+    l->task_rows = rounded_up(pieces(l->m, pieces(l->m, rows[s])), kernels->mr);
+    l->task_columns = rounded_up(pieces(l->n, pieces(l->n, columns[s])), kernels->nr);
+    if (pieces(l->m, l->task_rows) * pieces(l->n, l->task_columns) >= 16) return;
+  }
+}
+
 static void multiply_large(const problem *p, operands o) {
   const apus_matmul_kernels *kernels = p->kernels;
   int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
@@ -211,14 +297,61 @@ static void multiply_large(const problem *p, operands o) {
         l.k = smaller(depth, p->k - l.q);
         l.a_tasks = pieces(l.m, PANELS_PER_TASK * kernels->mr);
         apus_parallel(l.a_tasks + pieces(l.n, PANELS_PER_TASK * kernels->nr), pack_task, &l);
-        l.task_rows = rounded_up(pieces(l.m, pieces(l.m, 96)), kernels->mr);
-        l.task_columns = rounded_up(pieces(l.n, pieces(l.n, 256)), kernels->nr);
+        set_task_size(&l, kernels);
         l.column_tasks = pieces(l.n, l.task_columns);
         apus_parallel(pieces(l.m, l.task_rows) * l.column_tasks, multiply_task, &l);
       }
   if (scratch) apus_deallocate(l.partial, partial_bytes);
   apus_deallocate(l.b, b_bytes);
   apus_deallocate(l.a, a_bytes);
+}
+
+// ---- Small C, long k ----------------------------------------------------------------------------
+// k is cut into parts that are summed at once, each in memory of its own; their sums are then added in order.
+enum { PARTS = 16, PART_BLOCKS = 4 };  // at most so many parts, each of at least so many KC
+
+typedef struct { const problem *p; operands o; char *sums; int64_t part; } deep_context;
+
+static void deep_task(void *context, int64_t index) {
+  const deep_context *d = context;
+  const problem *p = d->p;
+  problem part = *p;
+  int64_t q = index * d->part;
+  part.k = smaller(d->part, p->k - q);
+  part.out_type = p->kernels->accumulator;
+  part.out_size = p->kernels->element;
+  part.accumulate = 0;
+  part.activation = APUS_EPILOGUE_NONE;
+  part.bias = NULL;
+  part.c_row = p->n;
+  part.c_col = 1;
+  operands o = {d->o.a + q * p->a_col * p->size, d->o.b + q * p->b_row * p->size, d->sums + index * p->m * p->n * p->kernels->element};
+  multiply_alone(&part, o);
+}
+
+static int64_t part_of(const problem *p) {
+  int64_t unit = (int64_t)APUS_MATMUL_KC * p->kernels->group;
+  return rounded_up(pieces(p->k, PARTS), unit * PART_BLOCKS);
+}
+
+static void multiply_deep(const problem *p, operands o) {
+  deep_context d = {.p = p, .o = o, .part = part_of(p)};
+  int64_t parts = pieces(p->k, d.part), matrix = p->m * p->n * p->kernels->element;
+  size_t bytes = (size_t)(parts * matrix);
+  d.sums = apus_allocate(bytes);
+  apus_parallel(parts, deep_task, &d);
+  // A block without k adds what `partial` holds to where it belongs.
+  apus_matmul_block block = {
+    .m = p->m, .n = p->n, .a = d.sums, .b = d.sums, .b_packed = true, .partial_row = p->n, .add_partial = true, .last = true};
+  for (int64_t i = 1; i < parts; i++) {
+    block.partial = d.sums + i * matrix;
+    block.target = (apus_matmul_target){.out = d.sums, .row = p->n, .col = 1, .type = p->kernels->accumulator, .accumulate = 1};
+    p->kernels->block(&block);
+  }
+  block.partial = d.sums;
+  block.target = target_at(p, o.c, 0, 0);
+  p->kernels->block(&block);
+  apus_deallocate(d.sums, bytes);
 }
 
 // ---- Entry ---------------------------------------------------------------------------------------
@@ -289,18 +422,23 @@ void apus_matmul_run(const apus_matmul *from) {
     p.batches /= p.batch[d];
     p.batch_rank = d;
   }
-  if (p.c_col != 1 && p.c_row == 1) transpose(&p);
+  bool flat = p.m <= FEW_ROWS || p.n <= FEW_ROWS;
+  if (flat ? p.n < p.m : p.c_col != 1 && p.c_row == 1) transpose(&p);
   int64_t work = p.m * p.n * larger(p.k, 1);
   const int64_t alone = 1 << 18, moderate = (int64_t)1 << 23;  // multiply-adds: about 5 and 150 µs
-  if (work <= alone || (p.batches >= 16 && work <= moderate)) {
+  if ((work <= alone || (p.batches >= 16 && work <= moderate)) && p.k > 0) {
     small_context s = {&p, larger(1, alone / work)};
     int64_t tasks = pieces(p.batches, s.per_task);
     if (tasks == 1) small_task(&s, 0); else apus_parallel(tasks, small_task, &s);
     return;
   }
-  if (p.k == 0) {
-    for (int64_t i = 0; i < p.batches; i++) multiply_small(&p, operands_at(&p, i));
-    return;
+  few_rows_kind kind = few_rows(&p);
+  bool deep = p.k > 0 && p.m * p.n <= 1 << 14 && pieces(p.k, part_of(&p)) > 1;
+  for (int64_t i = 0; i < p.batches; i++) {
+    operands o = operands_at(&p, i);
+    if (p.k == 0) multiply_small(&p, o);
+    else if (deep) multiply_deep(&p, o);
+    else if (kind != NOT_FEW) multiply_few(&p, o, kind);
+    else multiply_large(&p, o);
   }
-  for (int64_t i = 0; i < p.batches; i++) multiply_large(&p, operands_at(&p, i));
 }

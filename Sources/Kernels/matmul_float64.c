@@ -5,6 +5,7 @@
 #define MM_ELEMENT double
 #define MM_ACCUMULATOR APUS_F64
 #define MM_FLOAT 1
+#define MM_ACCUMULATOR_IS_F32 0
 #define MM_ACCUMULATOR_IS_I64 0
 
 #if defined(__aarch64__)

@@ -5,6 +5,7 @@
 #define MM_ELEMENT uint32_t
 #define MM_ACCUMULATOR APUS_I32
 #define MM_FLOAT 0
+#define MM_ACCUMULATOR_IS_F32 0
 #define MM_ACCUMULATOR_IS_I64 0
 
 #if defined(__aarch64__)

@@ -5,6 +5,7 @@
 #define MM_ELEMENT uint64_t
 #define MM_ACCUMULATOR APUS_I64
 #define MM_FLOAT 0
+#define MM_ACCUMULATOR_IS_F32 0
 #define MM_ACCUMULATOR_IS_I64 1
 
 #if defined(__aarch64__)

@@ -36,6 +36,12 @@ typedef struct {
   void (*pack_a)(int32_t type, const void *source, int64_t outer, int64_t inner, int64_t count, int64_t k, void *packed);
   void (*pack_b)(int32_t type, const void *source, int64_t outer, int64_t inner, int64_t count, int64_t k, void *packed);
   void (*block)(const apus_matmul_block *block);
+  // For few rows, B of `type` where it lies, A in the accumulator's type. rows: columns of B are adjacent, k at most KC.
+  // dots: k is adjacent in A and B, any k; column j of B is at j * b_col.
+  void (*rows)(const apus_matmul_block *block, int32_t type);
+  void (*dots)(const apus_matmul_block *block, int32_t type, int64_t b_col);
+  // `count` rows of k values, one after the other, in the accumulator's type.
+  void (*widen)(int32_t type, const void *source, int64_t outer, int64_t inner, int64_t count, int64_t k, void *widened);
 } apus_matmul_kernels;
 
 const apus_matmul_kernels *apus_matmul_kernels_f32(void);
