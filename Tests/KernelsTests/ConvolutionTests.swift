@@ -58,7 +58,7 @@ final class TypedMemory {
   /// Whether both hold the same bytes.
   func isIdentical(to other: TypedMemory) -> Bool {
     let size = Int(apus_type_size(Int32(type.rawValue))) * count
-    return (0..<size).allSatisfy { bytes.load(fromByteOffset: $0, as: UInt8.self) == other.bytes.load(fromByteOffset: $0, as: UInt8.self) }
+    return UnsafeRawBufferPointer(start: bytes, count: size).elementsEqual(UnsafeRawBufferPointer(start: other.bytes, count: size))
   }
 }
 
@@ -105,6 +105,8 @@ struct Layout {
     count = step * n
   }
   var tuple: (Int64, Int64, Int64) { triple(spatial, 0) }
+  /// Where the element at [batch, channel, spatial...] lies.
+  func offset(_ index: [Int]) -> Int { zip(index, [batch, channel] + spatial).reduce(0) { $0 + $1.0 * $1.1 } }
 }
 
 func triple(_ a: [Int], _ fill: Int = 1) -> (Int64, Int64, Int64) {
@@ -147,7 +149,8 @@ private struct ConvolutionCase {
     let batch = g.chance(25) ? 0 : g.int(1...3), groups = depthwise ? g.int(2...37) : g.chance(3) ? g.int(2...3) : 1
     let cin = depthwise ? 1 : g.chance(4) ? g.int(1...2) : g.int(1...13)
     let cout = depthwise ? (g.chance(2) ? 1 : g.int(1...3)) : g.chance(12) ? g.int(30...70) : g.int(1...20)
-    var kernel = [Int](), input = [Int](), output = [Int](), stride = [Int](), low = [Int](), dilation = [Int](), inputDilation = [Int]()
+    var kernel = [Int](), input = [Int](), output = [Int]()
+    var stride = [Int](), low = [Int](), dilation = [Int](), inputDilation = [Int]()
     for i in 0..<rank {
       kernel.append(g.int(1...(rank == 3 ? 3 : 4)))
       input.append(g.chance(40) ? 0 : g.int(1...size))
@@ -166,7 +169,9 @@ private struct ConvolutionCase {
     // Multiples of 1/8 up to 1: all products and sums are exact in float32, so only the last rounding is left.
     let integral = type.rawValue < APUS_F16.rawValue
     func fill(_ m: TypedMemory) -> TypedMemory {
-      for i in 0..<m.count { m[i] = integral ? Double(type == APUS_U8 ? g.int(0...1) : g.int(-1...1)) : Double(g.int(-8...8)) / 8 }
+      for i in 0..<m.count {
+        m[i] = integral ? Double(type == APUS_U8 ? g.int(0...1) : g.int(-1...1)) : Double(g.int(-8...8)) / 8
+      }
       return m
     }
     x = fill(TypedMemory(type, xLayout.count))
@@ -180,19 +185,19 @@ private struct ConvolutionCase {
     (p.batch, p.groups) = (Int64(batch), Int64(groups))
     (p.in_channels, p.out_channels) = (Int64(cin * groups), Int64(cout * groups))
     (p.in, p.kernel, p.out) = (triple(input), triple(kernel), triple(output))
-    (p.stride, p.pad_low, p.kernel_dilation, p.input_dilation) = (triple(stride), triple(low), triple(dilation), triple(inputDilation))
+    (p.stride, p.pad_low) = (triple(stride), triple(low))
+    (p.kernel_dilation, p.input_dilation) = (triple(dilation), triple(inputDilation))
     (p.x_batch, p.x_channel, p.x_spatial) = (Int64(xLayout.batch), Int64(xLayout.channel), xLayout.tuple)
     (p.w_out, p.w_in, p.w_spatial) = (Int64(wLayout.batch), Int64(wLayout.channel), wLayout.tuple)
     (p.y_batch, p.y_channel, p.y_spatial) = (Int64(yLayout.batch), Int64(yLayout.channel), yLayout.tuple)
     p.flip_kernel = flip ? 1 : 0
     p.activation = Int32((relu ? APUS_EPILOGUE_RELU : APUS_EPILOGUE_NONE).rawValue)
     if withBias { p.bias = UnsafeRawPointer(bias.bytes) }
-    text = "seed \(seed), type \(type.rawValue), batch \(batch), \(groups) x (\(cin) -> \(cout)), in \(input), kernel \(kernel), out \(output)"
+    text = "seed \(seed), type \(type.rawValue), \(groups) x (\(cin) -> \(cout)), in \(input), kernel \(kernel), out \(output)"
 
-    func dot(_ a: [Int], _ b: [Int]) -> Int { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
     var ys = [Int: Double](), dx = [Int: Double](), dw = [Int: Double]()
-    eachIndex([batch, cin * groups] + input) { dx[$0[0] * xLayout.batch + $0[1] * xLayout.channel + dot(Array($0[2...]), xLayout.spatial)] = 0 }
-    eachIndex([cout * groups, cin] + kernel) { dw[$0[0] * wLayout.batch + $0[1] * wLayout.channel + dot(Array($0[2...]), wLayout.spatial)] = 0 }
+    eachIndex([batch, cin * groups] + input) { dx[xLayout.offset($0)] = 0 }
+    eachIndex([cout * groups, cin] + kernel) { dw[wLayout.offset($0)] = 0 }
     eachIndex([batch] + output) { at in
       var taps = [(x: Int, w: Int)]()
       eachIndex(kernel) { q in
@@ -206,7 +211,7 @@ private struct ConvolutionCase {
         taps.append((xs, ws))
       }
       for o in 0..<cout * groups {
-        let yi = at[0] * yLayout.batch + o * yLayout.channel + dot(Array(at[1...]), yLayout.spatial), dy = y[yi]
+        let yi = yLayout.offset([at[0], o] + at[1...]), dy = y[yi]
         var sum = withBias ? bias[o] : 0
         for tap in taps {
           for c in 0..<cin {

@@ -44,11 +44,9 @@ private struct PoolingCase {
     (p.y_batch, p.y_channel, p.y_spatial) = (Int64(yLayout.batch), Int64(yLayout.channel), yLayout.tuple)
     text = "seed \(seed), type \(type.rawValue), kind \(kind.rawValue), in \(input), out \(output), window \(window)"
 
-    func dot(_ a: [Int], _ b: [Int]) -> Int { zip(a, b).reduce(0) { $0 + $1.0 * $1.1 } }
-    eachIndex([batch, channels] + input) { dx[$0[0] * xLayout.batch + $0[1] * xLayout.channel + dot(Array($0[2...]), xLayout.spatial)] = 0 }
+    eachIndex([batch, channels] + input) { dx[xLayout.offset($0)] = 0 }
     eachIndex([batch, channels] + output) { at in
-      let xBase = at[0] * xLayout.batch + at[1] * xLayout.channel
-      let yAt = at[0] * yLayout.batch + at[1] * yLayout.channel + dot(Array(at[2...]), yLayout.spatial), share = dy[yAt]
+      let yAt = yLayout.offset(at), share = dy[yAt]
       var inside = [(offset: Int, flat: Int)](), counted = 0
       eachIndex(window) { q in
         var v = [Int]()
@@ -56,7 +54,7 @@ private struct PoolingCase {
         if (0..<rank).allSatisfy({ v[$0] >= 0 && v[$0] < input[$0] }) {
           var flat = 0
           for i in 0..<rank { flat = flat * input[i] + v[i] }
-          inside.append((xBase + dot(v, xLayout.spatial), flat))
+          inside.append((xLayout.offset(at[..<2] + v), flat))
           counted += 1
         } else if includePad && (0..<rank).allSatisfy({ v[$0] >= -low[$0] && v[$0] < input[$0] + high[$0] }) {
           counted += 1
@@ -66,8 +64,7 @@ private struct PoolingCase {
         var best: (offset: Int, flat: Int)?
         for tap in inside where best == nil || x[tap.offset].isNaN || x[tap.offset] > x[best!.offset] { best = tap }
         indices.append(best?.flat ?? -1)
-        let lowest: [apus_type: Double] = [APUS_U8: 0, APUS_I8: -128, APUS_I16: -32768, APUS_I32: Double(Int32.min), APUS_I64: Double(Int64.min)]
-        y[yAt] = best.map { x[$0.offset] } ?? lowest[type] ?? -.infinity
+        y[yAt] = best.map { x[$0.offset] } ?? lowest(type)
         if let best { dx[best.offset]! += share }
       } else {
         let divisor = kind == APUS_POOL_AVERAGE ? Double(max(counted, 1)) : 1
@@ -78,7 +75,16 @@ private struct PoolingCase {
   }
 }
 
-extension apus_type: @retroactive Hashable {}
+private func lowest(_ type: apus_type) -> Double {
+  switch type {
+  case APUS_U8: 0
+  case APUS_I8: -128
+  case APUS_I16: -32768
+  case APUS_I32: -0x1p31
+  case APUS_I64: -0x1p63
+  default: -.infinity
+  }
+}
 
 extension KernelStateTests {
   @Suite struct PoolingTests {
