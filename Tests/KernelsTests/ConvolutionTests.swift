@@ -58,7 +58,8 @@ final class TypedMemory {
   /// Whether both hold the same bytes.
   func isIdentical(to other: TypedMemory) -> Bool {
     let size = Int(apus_type_size(Int32(type.rawValue))) * count
-    return UnsafeRawBufferPointer(start: bytes, count: size).elementsEqual(UnsafeRawBufferPointer(start: other.bytes, count: size))
+    let mine = UnsafeRawBufferPointer(start: bytes, count: size)
+    return mine.elementsEqual(UnsafeRawBufferPointer(start: other.bytes, count: size))
   }
 }
 
