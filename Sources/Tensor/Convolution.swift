@@ -193,3 +193,14 @@ func adaptivePool(_ kind: WindowReductionKind, _ x: Tensor, _ outputSize: [Int],
 public func adaptiveAvgPool(_ x: Tensor, outputSize: [Int]) -> Tensor { adaptivePool(.average, x, outputSize, "adaptiveAvgPool") }
 /// Max pooling to a given spatial size: one number for all dimensions, or one for each.
 public func adaptiveMaxPool(_ x: Tensor, outputSize: [Int]) -> Tensor { adaptivePool(.max, x, outputSize, "adaptiveMaxPool") }
+
+extension Tensor {
+  /// The same values with the channels [batch, channels, spatial…] next to each other in memory: the layout in which
+  /// convolutions run fastest, and which their results have.
+  public func inChannelsLast() -> Tensor {
+    guard rank >= 3 else { stop("inChannelsLast: takes [batch, channels, …], got shape \(shape)") }
+    let order = [0] + Array(2..<rank) + [1]
+    let back = [0, rank - 1] + Array(1..<(rank - 1))
+    return transposed(order).contiguous().transposed(back)
+  }
+}

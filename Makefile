@@ -1,0 +1,37 @@
+# Two commands do everything on a fresh machine with a Swift toolchain: `make quickstart` and `make test`.
+SWIFT ?= swift
+
+.PHONY: quickstart build test test-threads bench format lint data clean
+
+# Trains a convolutional network on 60,000 real images, evaluates it, saves it and shows what it says.
+quickstart: data
+	$(SWIFT) build -c release --product apus
+	"$$($(SWIFT) build -c release --show-bin-path)/apus" quickstart
+
+build:
+	$(SWIFT) build -c release --product apus
+
+test: data
+	$(SWIFT) build --build-tests
+	$(SWIFT) test --skip-build
+
+# Many tasks on the same tensors and variables, under the thread sanitizer.
+test-threads:
+	$(SWIFT) test --sanitize=thread --scratch-path .build-tsan --filter 'Concurrency|DataLoader'
+
+# All workloads, one after the other, on two threads. Side by side with the peers: Benchmarks/compare.py.
+bench: build
+	@apus="$$($(SWIFT) build -c release --show-bin-path)/apus"; \
+	for workload in $$("$$apus" bench --list); do "$$apus" bench $$workload --threads 2 || exit 1; done
+
+format:
+	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests
+
+lint:
+	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+
+data:
+	@Scripts/fetch-data.sh
+
+clean:
+	rm -rf .build .build-tsan

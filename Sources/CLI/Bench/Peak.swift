@@ -1,0 +1,35 @@
+import CApusKernels
+
+/// What the machine itself can do: the yardstick the other figures are a share of.
+struct Peak {
+  let threads: Int
+  let gflops: Double
+  let copyGBps: Double
+
+  static func measure(threads: Int, seconds: Double) -> Peak {
+    // The best of several short runs: others may be using the cores.
+    let rounds = 8
+    let share = seconds / Double(2 * rounds)
+    var (flops, copy) = (0.0, 0.0)
+    for _ in 0..<rounds {
+      flops = max(flops, apus_measure_fma_gflops(Int32(threads), share))
+      copy = max(copy, apus_measure_copy_gbps(Int32(threads), 256 << 20, share))
+    }
+    return Peak(threads: threads, gflops: flops, copyGBps: copy)
+  }
+
+  var text: String {
+    """
+    peak (\(threads) thread\(threads == 1 ? "" : "s"), \(String(cString: apus_isa_name(apus_current_isa()))))
+      float32 multiply-add  \(decimals(gflops, 1)) GFLOP/s
+      copy of 256 MiB       \(decimals(copyGBps, 1)) GB/s read + written
+    """
+  }
+
+  var json: String {
+    """
+    {"workload": "peak", "threads": \(threads), "fma_gflops": \(decimals(gflops, 2)), "copy_gbps": \(decimals(copyGBps, 2)), \
+    "isa": "\(String(cString: apus_isa_name(apus_current_isa())))"}
+    """
+  }
+}
