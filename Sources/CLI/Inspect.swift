@@ -11,17 +11,13 @@ struct Inspect: ParsableCommand {
     if file.hasSuffix(".json") {
       let shards = try SafetensorsShards(indexPath: file)
       print("\(file): \(shards.files.count) file\(shards.files.count == 1 ? "" : "s")")
-      for part in shards.files { try show(SafetensorsFile(path: folder(of: file) + part), title: part) }
+      for (name, part) in shards.files.sorted(by: { $0.key < $1.key }) { show(part, title: name) }
     } else {
-      try show(SafetensorsFile(path: file), title: file)
+      show(try SafetensorsFile(path: file), title: file)
     }
   }
 
-  private func folder(of path: String) -> String {
-    path.lastIndex(of: "/").map { String(path[...$0]) } ?? ""
-  }
-
-  private func show(_ file: SafetensorsFile, title: String) throws {
+  private func show(_ file: SafetensorsFile, title: String) {
     let rows = file.entries.map { entry in
       (printable(entry.name), entry.dataType.rawValue, "[" + entry.shape.map(String.init).joined(separator: ", ") + "]", entry.range.count)
     }

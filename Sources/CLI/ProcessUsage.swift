@@ -20,15 +20,15 @@ enum ProcessUsage {
   static func peakMemoryMB() -> Double {
     var usage = rusage()
     #if canImport(Glibc)
-      getrusage(RUSAGE_SELF, &usage)
-      return Double(usage.ru_maxrss) / 1024
+      let whose = RUSAGE_SELF.rawValue  // Glibc imports it as an enumeration
     #else
-      getrusage(RUSAGE_SELF, &usage)
-      #if canImport(Darwin)
-        return Double(usage.ru_maxrss) / 1024 / 1024
-      #else
-        return Double(usage.ru_maxrss) / 1024
-      #endif
+      let whose = RUSAGE_SELF
+    #endif
+    getrusage(Int32(bitPattern: UInt32(truncatingIfNeeded: whose)), &usage)
+    #if canImport(Darwin)
+      return Double(usage.ru_maxrss) / 1024 / 1024  // in bytes there, in KiB elsewhere
+    #else
+      return Double(usage.ru_maxrss) / 1024
     #endif
   }
 
