@@ -35,7 +35,7 @@ let package = Package(
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
     .testTarget(name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
-    .testTarget(name: "NNTests", dependencies: ["ApusNN"], swiftSettings: strict),
+    .testTarget(name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus"], swiftSettings: strict),
   ]

@@ -55,7 +55,8 @@ extension SafetensorsFile {
     try withUnsafeBytes(of: name) { bytes in
       let entry = self[name]!
       guard let type = entry.dataType.elementType else {
-        throw FormatError(.unsupported, file: self.bytes.name, part: name, "elements of type \(entry.dataType.rawValue) cannot be loaded")
+        throw FormatError(
+          .unsupported, file: self.bytes.name, part: name, "elements of type \(entry.dataType.rawValue) cannot be loaded")
       }
       guard entry.shape.count <= Shape.maxRank else {
         throw FormatError(

@@ -22,7 +22,8 @@ public class BatchNormLayer: Module, Layer {
   private var plain: (weight: Tensor, bias: Tensor)?
 
   fileprivate init(
-    _ ranks: ClosedRange<Int>, _ channels: Int?, _ epsilon: Double, _ momentum: Double?, _ affine: Bool, _ trackRunningStats: Bool,
+    _ ranks: ClosedRange<Int>, _ channels: Int?, _ epsilon: Double, _ momentum: Double?, _ affine: Bool,
+    _ trackRunningStats: Bool,
     _ elementType: ElementType?
   ) {
     self.ranks = ranks

@@ -52,7 +52,9 @@ public class ConvolutionLayer: Module, Layer {
     geometry = ConvolutionParameters(
       stride: Shape(self.stride), padLow: Shape(low), padHigh: Shape(high), kernelDilation: Shape(self.dilation),
       inputDilation: Shape(repeating: 1, count: n), groups: groups)
-    guard groups > 0, outChannels % groups == 0 else { stop("\(name): \(outChannels) channels are not divisible by \(groups) groups") }
+    guard groups > 0, outChannels % groups == 0 else {
+      stop("\(name): \(outChannels) channels are not divisible by \(groups) groups")
+    }
     super.init()
     if let inChannels { build(inChannels, elementType ?? .float32) }
   }

@@ -30,7 +30,9 @@ public class ConvolutionTransposeLayer: Module, Layer {
     hasBias = bias
     self.elementType = elementType
     self.generator = generator
-    guard groups > 0, outChannels % groups == 0 else { stop("\(name): \(outChannels) channels are not divisible by \(groups) groups") }
+    guard groups > 0, outChannels % groups == 0 else {
+      stop("\(name): \(outChannels) channels are not divisible by \(groups) groups")
+    }
     super.init()
     if let inChannels { build(inChannels, elementType ?? .float32) }
   }

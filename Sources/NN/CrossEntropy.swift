@@ -18,9 +18,7 @@ public func crossEntropy(
   let weight = weight.map { rows.checked(weight: $0) }
   if target.elementType.isFloatingPoint {
     guard target.shape == input.shape else {
-      stop(
-        "crossEntropy: probabilities of shape \(target.shape) for an input of shape \(input.shape); they must be the same (classes are integers)"
-      )
+      stop("crossEntropy: probabilities have shape \(target.shape), the input \(input.shape); they must be the same")
     }
     var t = ClassRows(target, "crossEntropy").values.converted(to: rows.values.elementType)
     if labelSmoothing > 0 { t = t * (1 - labelSmoothing) + labelSmoothing / Double(rows.classes) }
@@ -76,6 +74,7 @@ private struct ClassRows {
   let name: String
   let values: Tensor
   let classes: Int
+  let inputShape: Shape
   /// The input's shape without the classes.
   let targetShape: Shape
 
@@ -84,6 +83,7 @@ private struct ClassRows {
     guard input.rank > 0, input.elementType.isFloatingPoint else {
       stop("\(name): the input must be floating point [batch, classes, …], got \(input.type)")
     }
+    inputShape = input.shape
     let axis = input.rank == 1 ? 0 : 1
     classes = input.shape[axis]
     var target = input.shape
@@ -97,13 +97,15 @@ private struct ClassRows {
   func checked(labels: Tensor) -> Tensor {
     guard labels.elementType.isInteger else { stop("\(name): classes must be integers, got \(labels.type)") }
     guard labels.shape == targetShape else {
-      stop("\(name): the target has shape \(labels.shape), expected \(targetShape) for \(classes) classes in an input of \(targetShape.count == 0 ? "[\(classes)]" : "[\(targetShape[0]), \(classes)\(targetShape.dropFirst().map { ", \($0)" }.joined())]")")
+      stop("\(name): the target has shape \(labels.shape), expected \(targetShape) for an input of shape \(inputShape)")
     }
     return labels.converted(to: .int64).reshaped([targetShape.elementCount])
   }
 
   func checked(weight: Tensor) -> Tensor {
-    guard weight.shape == [classes] else { stop("\(name): weight has shape \(weight.shape), expected [\(classes)], one for each class") }
+    guard weight.shape == [classes] else {
+      stop("\(name): weight has shape \(weight.shape), expected [\(classes)], one for each class")
+    }
     return weight.converted(to: values.elementType)
   }
 
@@ -131,7 +133,7 @@ private struct ClassRows {
   func checkRange(_ labels: Tensor, _ ignoreIndex: Int) {
     guard labels.isConcrete else { return }
     for (i, label) in labels.elements(as: Int.self).enumerated() where label != ignoreIndex && !(0..<classes).contains(label) {
-      stop("\(name): label \(label) at index \(i) is not one of \(classes) classes")
+      stop("\(name): label \(label) at index \(i) names no class; there are \(classes)")
     }
   }
 }

@@ -15,7 +15,9 @@ public struct Initializer: Sendable {
 extension Initializer {
   public static let zeros = Initializer { shape, type, _ in Tensor.zeros(shape, type) }
   public static let ones = Initializer { shape, type, _ in Tensor.ones(shape, type) }
-  public static func constant(_ value: Double) -> Initializer { Initializer { shape, type, _ in Tensor.full(shape, value, type) } }
+  public static func constant(_ value: Double) -> Initializer {
+    Initializer { shape, type, _ in Tensor.full(shape, value, type) }
+  }
 
   /// Uniform in [low, high).
   public static func uniform(_ low: Double = 0, _ high: Double = 1) -> Initializer {
@@ -33,7 +35,8 @@ extension Initializer {
     mean: Double = 0, standardDeviation: Double = 1, low: Double = -2, high: Double = 2
   ) -> Initializer {
     Initializer { shape, type, generator in
-      Tensor.truncatedNormal(shape, mean: mean, standardDeviation: standardDeviation, low: low, high: high, type, generator: generator)
+      Tensor.truncatedNormal(
+        shape, mean: mean, standardDeviation: standardDeviation, low: low, high: high, type, generator: generator)
     }
   }
 

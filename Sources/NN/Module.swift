@@ -91,7 +91,9 @@ open class Module {
     walk.visit(self, "")
     for (name, module) in walk.modules {
       if module.awaitsInput {
-        stop("\(name.isEmpty ? "" : name + ": ")\(module) has no parameters before its first input; call the model, or build(input:)")
+        stop(
+          "\(name.isEmpty ? "" : name + ": ")\(module) has no parameters before its first input; call the model, or build(input:)"
+        )
       }
       if name.utf8.count > module.path.utf8.count { module.path = name }
     }

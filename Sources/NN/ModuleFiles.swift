@@ -62,7 +62,9 @@ extension Module {
         report.expected[first] = variable.type
         continue
       }
-      guard type.shape == Array(variable.shape), let elementType = type.elementType, convert || elementType == variable.elementType else {
+      guard type.shape == Array(variable.shape), let elementType = type.elementType,
+        convert || elementType == variable.elementType
+      else {
         report.mismatched.append(.init(name: name, expected: variable.type.description, found: type.description))
         continue
       }

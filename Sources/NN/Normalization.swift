@@ -66,7 +66,8 @@ public final class RMSNorm: Module, Layer {
   public private(set) var weight: Parameter?
 
   public init(
-    _ normalizedShape: some SpatialSizes, epsilon: Double? = nil, elementwiseAffine: Bool = true, elementType: ElementType = .float32
+    _ normalizedShape: some SpatialSizes, epsilon: Double? = nil, elementwiseAffine: Bool = true,
+    elementType: ElementType = .float32
   ) {
     self.epsilon = epsilon
     self.elementwiseAffine = elementwiseAffine

@@ -113,7 +113,9 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
   public final override var learningRates: [Double] {
     get { groups.map(\.options.learningRate) }
     set {
-      guard newValue.count == groups.count else { stop("\(type(of: self)): \(newValue.count) learning rates for \(groups.count) groups") }
+      guard newValue.count == groups.count else {
+        stop("\(type(of: self)): \(newValue.count) learning rates for \(groups.count) groups")
+      }
       for i in groups.indices { groups[i].options.learningRate = newValue[i] }
     }
   }

@@ -30,7 +30,8 @@ public class PoolingLayer: Module, Layer {
         maxPool(x, kernelSize: kernelSize, stride: stride, padding: padding, dilation: dilation, ceilMode: ceilMode))
     case .average(let countIncludePad):
       return recorded(
-        avgPool(x, kernelSize: kernelSize, stride: stride, padding: padding, ceilMode: ceilMode, countIncludePad: countIncludePad))
+        avgPool(x, kernelSize: kernelSize, stride: stride, padding: padding, ceilMode: ceilMode, countIncludePad: countIncludePad)
+      )
     }
   }
 

@@ -24,7 +24,8 @@ public final class RMSprop: GroupedOptimizer<RMSpropOptions> {
     super.init(
       "RMSprop", groups,
       RMSpropOptions(
-        learningRate: learningRate, alpha: alpha, epsilon: epsilon, weightDecay: weightDecay, momentum: momentum, centered: centered,
+        learningRate: learningRate, alpha: alpha, epsilon: epsilon, weightDecay: weightDecay, momentum: momentum,
+        centered: centered,
         maximize: maximize))
   }
 

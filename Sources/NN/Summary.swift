@@ -47,33 +47,30 @@ public struct Summary: Sendable, CustomStringConvertible {
   public var byteCount: Int { rows.reduce(0) { $0 + $1.byteCount } }
 
   public var description: String {
-    var table = [["", "type", "output", "parameters"]]
+    var table = [["", "type", "output", "parameters", ""]]
     for row in rows {
-      let frozen = row.parameterCount > 0 && row.trainableCount == 0 ? " frozen" : ""
+      let isFrozen = row.parameterCount > 0 && row.trainableCount == 0
       table.append([
-        row.name, row.type, row.output?.description ?? "", row.parameterCount == 0 ? "" : grouped(row.parameterCount) + frozen,
+        row.name, row.type, row.output?.description ?? "", row.parameterCount == 0 ? "" : grouped(row.parameterCount),
+        isFrozen ? "frozen" : "",
       ])
     }
-    let widths = (0..<4).map { column in table.map { $0[column].count }.max() ?? 0 }
-    func pad(_ text: String, _ width: Int) -> String { text + String(repeating: " ", count: width - text.count) }
+    let widths = (0..<5).map { column in table.map { $0[column].count }.max() ?? 0 }
     var lines = table.map { row -> String in
-      // Numbers end in one column, before the word that may follow.
-      let number = row[3].hasSuffix(" frozen") ? row[3] : row[3] + (widths[3] > 0 && hasFrozen ? "       " : "")
-      let last = String(repeating: " ", count: Swift.max(0, widths[3] - number.count)) + number
-      let line = pad(row[0], widths[0]) + "  " + pad(row[1], widths[1]) + "  " + pad(row[2], widths[2]) + "  " + last
-      return String(line.reversed().drop { $0 == " " }.reversed())
+      let cells = row.enumerated().map { i, text -> String in
+        let space = String(repeating: " ", count: widths[i] - text.count)
+        return i == 3 ? space + text : text + space
+      }
+      return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
     }
-    let rule = String(repeating: "─", count: widths.reduce(6, +))
+    let rule = String(repeating: "─", count: widths.reduce(6, +) + (widths[4] > 0 ? 2 : 0))
     lines.insert(rule, at: 1)
     lines.append(rule)
-    let frozen = parameterCount - trainableCount
-    lines.append(
-      "\(grouped(parameterCount)) parameters (\(frozen == 0 ? "all trainable" : "\(grouped(trainableCount)) trainable, \(grouped(frozen)) not")), \(bytes(byteCount))"
-    )
+    let fixed = parameterCount - trainableCount
+    let trained = fixed == 0 ? "all trainable" : "\(grouped(trainableCount)) trainable, \(grouped(fixed)) not"
+    lines.append("\(grouped(parameterCount)) parameters (\(trained)), \(bytes(byteCount))")
     return lines.joined(separator: "\n")
   }
-
-  private var hasFrozen: Bool { rows.contains { $0.parameterCount > 0 && $0.trainableCount == 0 } }
 
   private func grouped(_ number: Int) -> String {
     var digits = String(number)
@@ -121,7 +118,8 @@ extension Module {
       if (name.isEmpty && parts > 0 && bytes == 0) || (parts > 0 && bytes == 0 && shape == nil) { continue }
       rows.append(
         Summary.Row(
-          name: name, type: String(describing: Swift.type(of: module)), output: shape, parameterCount: count, trainableCount: trainable,
+          name: name, type: String(describing: Swift.type(of: module)), output: shape, parameterCount: count,
+          trainableCount: trainable,
           byteCount: bytes))
     }
     return Summary(rows: rows)

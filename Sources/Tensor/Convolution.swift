@@ -157,7 +157,20 @@ private func avgPool(
   _ x: Tensor, _ n: Int, _ kernelSize: [Int], _ stride: [Int]?, _ padding: [Int], _ ceilMode: Bool, _ countIncludePad: Bool,
   _ function: String
 ) -> Tensor {
-  pool(countIncludePad ? .average : .averageValid, x, n, kernelSize, stride, padding, [1], ceilMode: ceilMode, function)
+  let window = makeWindow(x, n, kernelSize, stride, padding, [1], ceilMode, function)
+  guard countIncludePad && window.padHigh != window.padLow else {
+    return apply(.reduceWindow(countIncludePad ? .average : .averageValid, window), x)
+  }
+  // What ceilMode adds beyond the padding is not counted, as in PyTorch: sums, divided by each window's count.
+  var counts = Tensor.ones([], x.elementType)
+  for i in 0..<n {
+    let line = (0..<window.outputSize(i, input: x.shape[2 + i])).map { o -> Double in
+      let start = o * window.stride[i] - window.padLow[i]
+      return Double(Swift.min(start + window.size[i], x.shape[2 + i] + window.padLow[i]) - start)
+    }
+    counts = counts.expanded(at: -1) * Tensor(elements: line).converted(to: x.elementType)
+  }
+  return apply(.reduceWindow(.sum, window), x) / counts
 }
 
 /// Pooling to a given output size: window i covers ⌊i · in / out⌋ ..< ⌈(i + 1) · in / out⌉, as in PyTorch.
