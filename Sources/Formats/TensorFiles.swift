@@ -63,9 +63,9 @@ extension SafetensorsFile {
           .unsupported, file: self.bytes.name, part: name, offset: entry.range.lowerBound,
           "\(entry.shape.count) dimensions; tensors have at most \(Shape.maxRank)")
       }
-      let tensor = Tensor(bytes: bytes, shape: Shape(entry.shape), elementType: type)
       // Any byte other than 0 means true; in memory it must be 1.
-      return type == .bool ? Tensor(bytes: bytes, shape: Shape(entry.shape), elementType: .uint8).converted(to: .bool) : tensor
+      let stored = type == .bool ? ElementType.uint8 : type
+      return Tensor(bytes: bytes, shape: Shape(entry.shape), elementType: stored).converted(to: type)
     }
   }
 }

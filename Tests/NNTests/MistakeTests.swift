@@ -59,8 +59,9 @@ import Testing
 
   @Test func optimizersRefuseWhatCannotWork() async {
     expect(
-      await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = SGD(Identity().parameters, learningRate: 0.1) },
-      says: "SGD: there are no parameters")
+      await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+        _ = SGD(Identity().parameters, learningRate: 0.1)
+      }, says: "SGD: there are no parameters")
     expect(
       await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
         let p = Linear(1, 1).parameters

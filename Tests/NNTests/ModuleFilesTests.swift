@@ -52,6 +52,15 @@ import Testing
     }
   }
 
+  @Test func everyByteButZeroIsTrue() throws {
+    try withTemporaryFolder { folder in
+      let path = folder + "/bool.safetensors"
+      try SafetensorsFile.write([.init(name: "mask", dataType: .bool, shape: [3], bytes: [0, 1, 255])], to: path)
+      let mask = try #require(try loadTensors(from: path)["mask"])
+      #expect(mask.elementType == .bool && mask.withUnsafeBytes { Array($0) } == [0, 1, 1])
+    }
+  }
+
   @Test func indexedFilesLoad() throws {
     try withTemporaryFolder { folder in
       let model = Small()
