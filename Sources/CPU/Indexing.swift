@@ -105,18 +105,27 @@ extension CPU {
   static func scatterND(
     _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray
   ) throws(ExecutionError) -> CPUArray {
+    let out = x.copy()
+    try put(kind, updates, into: out, at: indices)
+    return out
+  }
+
+  /// Changes the rows of `target`, in its memory, that `indices` […, k] name in its first k dimensions.
+  public static func put(
+    _ kind: ScatterKind, _ updates: CPUArray, into target: CPUArray, at indices: CPUArray
+  ) throws(ExecutionError) {
     let k = indices.shape[indices.shape.count - 1]
     let updates = updates.rowMajor()
-    let out = x.copy()
     let coordinates = columns(indices, k)
     let m = coordinates.shape[1]
-    let bad = withIndexed(out, coordinates, k) { dims, strides, arrays in
+    let bad = withIndexed(target, coordinates, k) { dims, strides, arrays in
       apus_scatter(
-        kind.code, x.elementType.code, Int32(k), dims, strides, Int32(x.shape.count - k), dims + k, strides + k, out.pointer,
-        updates.pointer, Int64(m), arrays, ElementType.int64.code)
+        kind.code, target.elementType.code, Int32(k), dims, strides, Int32(target.shape.count - k), dims + k, strides + k,
+        target.pointer, updates.pointer, Int64(m), arrays, ElementType.int64.code)
     }
-    if bad >= 0 { throw outOfRange(operation, coordinates, at: bad, size: x.shape[Int(bad) / m], axis: Int(bad) / m) }
-    return out
+    if bad >= 0 {
+      throw outOfRange(.scatterND(kind), coordinates, at: bad, size: target.shape[Int(bad) / m], axis: Int(bad) / m)
+    }
   }
 }
 

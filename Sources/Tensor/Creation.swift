@@ -11,7 +11,7 @@ extension Float: TensorScalar { public var tensorScalar: Scalar { .double(Double
 extension Int: TensorScalar { public var tensorScalar: Scalar { .int(self) } }
 
 /// A type that a tensor's elements can be given as and read as.
-public protocol TensorElement: Sendable {
+public protocol TensorElement: NestedElements where Leaf == Self {
   static var elementType: ElementType { get }
 }
 
