@@ -33,7 +33,8 @@ let package = Package(
       path: "Sources/CLI", swiftSettings: strict),
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
-    .testTarget(name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], swiftSettings: strict),
+    .testTarget(
+      name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),

@@ -44,6 +44,12 @@ extension Tensor {
     set { assign(newValue, [first.indexComponent, .ellipsis] + rest.map(\.indexComponent)) }
   }
 
+  /// `x[0, 1, ..., 2]`: as `x[0, 1, .ellipsis, 2]`. With more indices in front write `.ellipsis`.
+  public subscript(_ first: any TensorIndex, _ second: any TensorIndex, _ all: UnboundedRange, _ rest: any TensorIndex...) -> Tensor {
+    get { IndexPlan([first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent), shape).select(from: self) }
+    set { assign(newValue, [first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent)) }
+  }
+
   /// Values at hand, and nobody who follows what happens to them.
   var isPlain: Bool {
     guard handle.array.storage != nil else { return false }

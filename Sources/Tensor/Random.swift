@@ -39,6 +39,14 @@ public final class Generator: Sendable {
     return body()
   }
 
+  /// The state now; moves on by one block.
+  func step() -> State {
+    lock.withLock { state in
+      defer { state.counter &+= 4 }
+      return state
+    }
+  }
+
   /// The state for one draw, as an operand; moves on by what the draw uses.
   func draw(_ type: ElementType, _ count: Int) -> Tensor {
     let words = CPU.randomWords(type, count)
