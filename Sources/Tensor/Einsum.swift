@@ -198,7 +198,8 @@ private struct EinsumProblem {
       return Operand(tensor: wide * other, labels: batch + aFree + bFree)
     }
     let dimensions = DotDimensions(
-      lhsBatch: places(batch, a), rhsBatch: places(batch, b), lhsContracting: places(summed, a), rhsContracting: places(summed, b))
+      lhsBatch: places(batch, a), rhsBatch: places(batch, b), lhsContracting: places(summed, a), rhsContracting: places(summed, b)
+    )
     return Operand(tensor: apply(.dot(dimensions), a.tensor, b.tensor), labels: batch + aFree + bFree)
   }
 
@@ -233,7 +234,9 @@ public func inner(_ a: Tensor, _ b: Tensor) -> Tensor {
 /// The Kronecker product: each element of `a` times the whole of `b`, in blocks.
 public func kron(_ a: Tensor, _ b: Tensor) -> Tensor {
   let rank = Swift.max(a.rank, b.rank)
-  guard rank * 2 <= Shape.maxRank else { stop("kron: shapes \(a.shape) and \(b.shape) have more than \(Shape.maxRank / 2) dimensions") }
+  guard rank * 2 <= Shape.maxRank else {
+    stop("kron: shapes \(a.shape) and \(b.shape) have more than \(Shape.maxRank / 2) dimensions")
+  }
   func padded(_ x: Tensor) -> [Int] { Array(repeating: 1, count: rank - x.rank) + Array(x.shape) }
   let (p, q) = (padded(a), padded(b))
   let left = a.reshaped(Shape(p.flatMap { [$0, 1] }))

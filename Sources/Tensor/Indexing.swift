@@ -45,8 +45,12 @@ extension Tensor {
   }
 
   /// `x[0, 1, ..., 2]`: as `x[0, 1, .ellipsis, 2]`. With more indices in front write `.ellipsis`.
-  public subscript(_ first: any TensorIndex, _ second: any TensorIndex, _ all: UnboundedRange, _ rest: any TensorIndex...) -> Tensor {
-    get { IndexPlan([first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent), shape).select(from: self) }
+  public subscript(_ first: any TensorIndex, _ second: any TensorIndex, _ all: UnboundedRange, _ rest: any TensorIndex...)
+    -> Tensor
+  {
+    get {
+      IndexPlan([first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent), shape).select(from: self)
+    }
     set { assign(newValue, [first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent)) }
   }
 
@@ -85,7 +89,8 @@ extension Tensor {
     let rank = plan.indexRank
     let order = Array(plan.place..<(plan.place + rank)) + Array(0..<plan.place) + Array((plan.place + rank)..<target.count)
     do {
-      try CPU.put(.set, CPU.transpose(values, Axes(order)), into: CPU.transpose(view, plan.pickedFirst), at: plan.coordinates.array)
+      try CPU.put(
+        .set, CPU.transpose(values, Axes(order)), into: CPU.transpose(view, plan.pickedFirst), at: plan.coordinates.array)
     } catch { stop(error.description) }
   }
 
@@ -107,6 +112,7 @@ extension CPUArray {
     var (rest, restStrides) = (shape, strides)
     rest.remove(at: 0)
     restStrides.remove(at: 0)
-    return CPUArray(view: self, byteOffset: byteOffset + index * strides[0] * elementType.byteSize, shape: rest, strides: restStrides)
+    return CPUArray(
+      view: self, byteOffset: byteOffset + index * strides[0] * elementType.byteSize, shape: rest, strides: restStrides)
   }
 }

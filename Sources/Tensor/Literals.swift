@@ -22,7 +22,9 @@ public struct TensorLiteral: Sendable {
   private init(content: Content) { self.content = content }
 }
 
-extension TensorLiteral: ExpressibleByArrayLiteral, ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+extension TensorLiteral: ExpressibleByArrayLiteral, ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral,
+  ExpressibleByBooleanLiteral
+{
   public init(arrayLiteral elements: TensorLiteral...) { content = .list(elements) }
   public init(floatLiteral value: Double) { content = .number(.double(value)) }
   public init(integerLiteral value: Int) { content = .number(.int(value)) }
@@ -79,7 +81,8 @@ extension Tensor {
         case .int(let value): value
         case .bool(let value): value ? 1 : 0
         case .double(let value):
-          target == .bool ? (value != 0 ? 1 : 0) : Int(exactly: value.rounded(.towardZero)) ?? (value.sign == .minus ? .min : .max)
+          target == .bool
+            ? (value != 0 ? 1 : 0) : Int(exactly: value.rounded(.towardZero)) ?? (value.sign == .minus ? .min : .max)
         }
       }
       self = Tensor(integers, shape: shape).converted(to: target)

@@ -65,13 +65,22 @@ import Testing
     #expect(
       message(sizes).contains(
         "Apus: einsum: 'j' has size 3 in operand 0 of shape [2, 3], size 4 in operand 1 of shape [4, 5] in \"ij,jk->ik\""))
-    let rank = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = einsum("ijk", Tensor.zeros([2, 3])) }
-    #expect(message(rank).contains("Apus: einsum: operand 0 of shape [2, 3] does not have the 3 dimensions of \"ijk\" in \"ijk\""))
-    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = einsum("i->ij", Tensor.zeros([2])) }
+    let rank = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = einsum("ijk", Tensor.zeros([2, 3]))
+    }
+    #expect(
+      message(rank).contains("Apus: einsum: operand 0 of shape [2, 3] does not have the 3 dimensions of \"ijk\" in \"ijk\""))
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = einsum("i->ij", Tensor.zeros([2]))
+    }
     #expect(message(result).contains("Apus: einsum: the result's letter 'j' is in no operand in \"i->ij\""))
-    let count = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = einsum("i,i", Tensor.zeros([2])) }
+    let count = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = einsum("i,i", Tensor.zeros([2]))
+    }
     #expect(message(count).contains("Apus: einsum: \"i,i\" names 2 operands, got 1"))
-    let diagonal = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = einsum("ii", Tensor.zeros([2, 3])) }
+    let diagonal = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = einsum("ii", Tensor.zeros([2, 3]))
+    }
     #expect(message(diagonal).contains("'i' has size 2 in operand 0 of shape [2, 3], size 3 in operand 0 of shape [2, 3]"))
   }
 }

@@ -34,7 +34,8 @@ func expectEqual(
   #expect(tensor.shape == expected.shape, "\(name)", sourceLocation: sourceLocation)
   let values = tensor.elements(as: Double.self)
   let scale = expected.values.map { $0.isFinite ? abs($0) : 0 }.max() ?? 0
-  let same = values.count == expected.values.count
+  let same =
+    values.count == expected.values.count
     && zip(values, expected.values).allSatisfy { $0 == $1 || ($0.isNaN && $1.isNaN) || abs($0 - $1) <= tolerance * scale }
   #expect(same, "\(name): \(values) instead of \(expected.values)", sourceLocation: sourceLocation)
 }

@@ -9,20 +9,26 @@ import Testing
 
   typealias Get = (name: String, body: @Sendable (Tensor) -> Tensor)
   static let gets: [Get] = [
-    ("x[0]", { $0[0] }), ("x[-1]", { $0[-1] }), ("x[1,2]", { $0[1, 2] }), ("x[1,2,3]", { $0[1, 2, 3] }), ("x[:,1]", { $0[0..., 1] }),
+    ("x[0]", { $0[0] }), ("x[-1]", { $0[-1] }), ("x[1,2]", { $0[1, 2] }), ("x[1,2,3]", { $0[1, 2, 3] }),
+    ("x[:,1]", { $0[0..., 1] }),
     ("x[1:3]", { $0[1..<3] }), ("x[1:3]", { $0[1...2] }), ("x[:,1:]", { $0[0..., 1...] }),
-    ("x[:2,..,:-1]", { $0[..<2, .ellipsis, ..<(-1)] }), ("x[:2,..,:-1]", { $0[...1, ..., ...(-2)] }), ("x[-3:-1]", { $0[-3 ..< -1] }),
+    ("x[:2,..,:-1]", { $0[..<2, .ellipsis, ..<(-1)] }), ("x[:2,..,:-1]", { $0[...1, ..., ...(-2)] }),
+    ("x[-3:-1]", { $0[-3 ..< -1] }),
     ("x[...]", { $0[...] }), ("x[...,0]", { $0[..., 0] }), ("x[0,...,1]", { $0[0, ..., 1] }),
     ("x[::2,::3]", { $0[(0...).by(2), stride(from: 0, to: 4, by: 3)] }), ("x[::-1]", { $0[(0...).by(-1)] }),
     ("x[::-1]", { $0[stride(from: 2, through: 0, by: -1)] }), ("x[::-1]", { $0[.slice(nil, nil, -1)] }),
-    ("x[:,3:0:-2]", { $0[0..., .slice(3, 0, -2)] }), ("x[1:-1,1:-1]", { $0[.slice(1, -1), .slice(1, -1)] }), ("x[None]", { $0[.newAxis] }),
+    ("x[:,3:0:-2]", { $0[0..., .slice(3, 0, -2)] }), ("x[1:-1,1:-1]", { $0[.slice(1, -1), .slice(1, -1)] }),
+    ("x[None]", { $0[.newAxis] }),
     ("x[:,None,0]", { $0[0..., .newAxis, 0] }), ("x[...,None]", { $0[..., .newAxis] }), ("x[mask]", { $0[IndexingTests.mask] }),
     ("x[rows]", { $0[[true, false, true]] }), ("x[:,mask2]", { $0[0..., IndexingTests.x[0] % 2 .== 0] }),
     ("x[rows,1]", { $0[[true, false, true], 1] }), ("x[i]", { $0[i] }), ("x[i]", { $0[[0, 2, 1]] }), ("x[:,i]", { $0[0..., i] }),
     ("x[...,j]", { $0[..., j] }), ("x[...,j]", { $0[..., [[1, 3, -1], [0, 0, 2]]] }), ("x[i,j]", { $0[i, j] }),
-    ("x[i,:,j]", { $0[i, 0..., j] }), ("x[:,i,j]", { $0[0..., i, j] }), ("x[0,:,j]", { $0[0, 0..., j] }), ("x[:,0,j]", { $0[0..., 0, j] }),
-    ("x[i,None,i]", { $0[i, .newAxis, i] }), ("x[:,i,...,i]", { $0[0..., i, .ellipsis, i] }), ("x[1:,i,1:3]", { $0[1..., i, 1..<3] }),
-    ("x[::-1,i]", { $0[(0...).by(-1), i] }), ("x[rows,:,[0,4]]", { $0[[true, false, true], 0..., [0, 4]] }), ("x[[],1]", { $0[[Int](), 1] }),
+    ("x[i,:,j]", { $0[i, 0..., j] }), ("x[:,i,j]", { $0[0..., i, j] }), ("x[0,:,j]", { $0[0, 0..., j] }),
+    ("x[:,0,j]", { $0[0..., 0, j] }),
+    ("x[i,None,i]", { $0[i, .newAxis, i] }), ("x[:,i,...,i]", { $0[0..., i, .ellipsis, i] }),
+    ("x[1:,i,1:3]", { $0[1..., i, 1..<3] }),
+    ("x[::-1,i]", { $0[(0...).by(-1), i] }), ("x[rows,:,[0,4]]", { $0[[true, false, true], 0..., [0, 4]] }),
+    ("x[[],1]", { $0[[Int](), 1] }),
     ("x[1:1]", { $0[1..<1] }), ("x[i,i,i]", { $0[i, i, i] }),
   ]
 
@@ -61,8 +67,10 @@ import Testing
     ("x[mask]=-1", -1, { $0[mask] = $1 }), ("x[mask]=v", down(9), { $0[mask] = $1 }),
     ("x[i]=column", Tensor([[-1], [-2], [-3], [-4]]), { $0[i] = $1 }),
     ("x[i,:,j]=v", down(24).reshaped(2, 3, 4), { $0[i, 0..., j] = $1 }),
-    ("x[:,[0,0],1]=v", Tensor([-1, -2]), { $0[0..., [0, 0], 1] = $1 }), ("x[rows,1]=v", v45[..<2], { $0[[true, false, true], 1] = $1 }),
-    ("x[...,0]=v", v45[..<3, ..<4], { $0[..., 0] = $1 }), ("x[0,None,1:2]=v", Tensor.ones([1, 1, 1, 5]), { $0[0, .newAxis, 1..<2] = $1 }),
+    ("x[:,[0,0],1]=v", Tensor([-1, -2]), { $0[0..., [0, 0], 1] = $1 }),
+    ("x[rows,1]=v", v45[..<2], { $0[[true, false, true], 1] = $1 }),
+    ("x[...,0]=v", v45[..<3, ..<4], { $0[..., 0] = $1 }),
+    ("x[0,None,1:2]=v", Tensor.ones([1, 1, 1, 5]), { $0[0, .newAxis, 1..<2] = $1 }),
   ]
 
   @Test func assignmentAsNumPyDoesIt() throws {
@@ -143,7 +151,9 @@ import Testing
 
   @Test func secondDerivativesThroughParts() {
     let x = sin(Self.x[0].converted(to: .float64))
-    expectGradient(x, "gradient of x[i]³") { x in gradient(at: x) { x in (x[[0, 2, 0], 1...] * square(x[[0, 2, 0], 1...])).sum() } }
+    expectGradient(x, "gradient of x[i]³") { x in
+      gradient(at: x) { x in (x[[0, 2, 0], 1...] * square(x[[0, 2, 0], 1...])).sum() }
+    }
   }
 }
 
@@ -151,27 +161,39 @@ import Testing
   func message(_ result: ExitTest.Result?) -> String { String(decoding: result?.standardErrorContent ?? [], as: UTF8.self) }
 
   @Test func namesAxisIndexAndShape() async {
-    let integer = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3, 4])[0..., 4] }
+    let integer = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3, 4])[0..., 4]
+    }
     #expect(message(integer).contains("Apus: subscript: index 4 is out of range for axis 1 of shape [3, 4]"))
     let fast = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3, 4])[-4] }
     #expect(message(fast).contains("Apus: subscript: index -4 is out of range for axis 0 of shape [3, 4]"))
-    let range = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3, 4])[1..<5] }
+    let range = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3, 4])[1..<5]
+    }
     #expect(message(range).contains("Apus: subscript: range 1..<5 is out of range for axis 0 of shape [3, 4]"))
-    let list = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3, 4])[0..., [1, -5]] }
+    let list = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3, 4])[0..., [1, -5]]
+    }
     #expect(message(list).contains("Apus: subscript: index -5 is out of range for axis 1 of shape [3, 4]"))
   }
 
   @Test func namesWhatDoesNotFit() async {
     let many = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3])[0, 0] }
     #expect(message(many).contains("Apus: subscript: 2 indices for a tensor of shape [3], which has 1 axes"))
-    let mask = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3])[[true, false]] }
+    let mask = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3])[[true, false]]
+    }
     #expect(message(mask).contains("Apus: subscript: a mask of shape [2] does not fit axes 0..<1 of shape [3]"))
     let value = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       var x = Tensor.zeros([3, 4])
       x[1] = Tensor([1, 2, 3])
     }
-    #expect(message(value).contains("Apus: subscript: a value of shape [3] does not broadcast to shape [4] of the part it is assigned to"))
-    let float = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3])[Tensor([1.5])] }
+    #expect(
+      message(value).contains(
+        "Apus: subscript: a value of shape [3] does not broadcast to shape [4] of the part it is assigned to"))
+    let float = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3])[Tensor([1.5])]
+    }
     #expect(message(float).contains("Apus: subscript: indices must be integers or bool, got float32[1]"))
     let apart = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
       _ = Tensor.zeros([3, 4])[[0, 1], [0, 1, 2]]

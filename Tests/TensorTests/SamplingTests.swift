@@ -15,9 +15,15 @@ import Testing
     ("integers", { Tensor.integers(-2..<7, [n], generator: $0).converted(to: .float64) }),
     (
       "categorical",
-      { Tensor.categorical(logits: log(Tensor([1.0, 2, 5], .float64)).broadcast(to: [n / 10, 3]), generator: $0).converted(to: .float64) }
+      {
+        Tensor.categorical(logits: log(Tensor([1.0, 2, 5], .float64)).broadcast(to: [n / 10, 3]), generator: $0).converted(
+          to: .float64)
+      }
     ),
-    ("multinomial", { Tensor.multinomial(Tensor([1, 2, 5]), count: n, replacement: true, generator: $0).converted(to: .float64) }),
+    (
+      "multinomial",
+      { Tensor.multinomial(Tensor([1, 2, 5]), count: n, replacement: true, generator: $0).converted(to: .float64) }
+    ),
     ("without replacement", { Tensor.multinomial(Tensor.ones([n / 4, 4]), count: 2, generator: $0).converted(to: .float64) }),
     ("shuffled", { Tensor.arange(n).shuffled(generator: $0).converted(to: .float64) }),
   ]
@@ -73,7 +79,10 @@ import Testing
     let children = parent.split(3)
     let again = Generator(seed: 11).split(3)
     let values = (children + [parent]).map { Tensor.normal([Self.n], .float64, generator: $0) }
-    for i in 0..<3 { #expect(values[i].elements(as: Double.self) == Tensor.normal([Self.n], .float64, generator: again[i]).elements(as: Double.self)) }
+    for i in 0..<3 {
+      #expect(
+        values[i].elements(as: Double.self) == Tensor.normal([Self.n], .float64, generator: again[i]).elements(as: Double.self))
+    }
     for i in 0..<4 {
       for j in 0..<i {
         // A correlation coefficient of independent samples has deviation 1 / √n.

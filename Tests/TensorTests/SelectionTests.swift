@@ -79,7 +79,10 @@ import Testing
       #expect(x.sorted(descending: true).indices.elements(as: Int.self) == [0, 2, 1, 3])
       #expect(x.unique().values.type == TensorType([3], type))
       #expect(x.take(Tensor([-1, 0], .uint8 == type ? .int8 : .int32)).elements(as: Int.self) == [1, 3])
-      #expect(x.scatterAdd(axis: 0, indices: Tensor([0, 0], .int64), values: Tensor([1, 2], type)).elements(as: Int.self) == [6, 1, 2, 1])
+      #expect(
+        x.scatterAdd(axis: 0, indices: Tensor([0, 0], .int64), values: Tensor([1, 2], type)).elements(as: Int.self) == [
+          6, 1, 2, 1,
+        ])
       #expect(x.maskedFill(x .> 1, 0).elements(as: Int.self) == [0, 1, 0, 1])
     }
   }
@@ -111,7 +114,9 @@ import Testing
       _ = Tensor.zeros([3, 4]).take(Tensor([0.5]))
     }
     #expect(message(float).contains("Apus: take: the indices must be integers, got float32[1]"))
-    let many = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { _ = Tensor.zeros([3, 4]).topK(5) }
+    let many = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      _ = Tensor.zeros([3, 4]).topK(5)
+    }
     #expect(message(many).contains("Apus: topK: there are no 5 elements along axis 1 of shape [3, 4]"))
   }
 }

@@ -12,7 +12,7 @@ cases = {}
 def put(name, value):
     value = np.asarray(value)
     flat = [float(v) if value.dtype.kind == "f" else int(v) for v in value.reshape(-1)]
-    flat = ["nan" if v != v else v for v in flat]
+    flat = [v if np.isfinite(v) else str(v) for v in flat]  # JSON has no NaN or infinity
     cases[name] = {"shape": list(value.shape), "values": flat}
 
 
@@ -164,4 +164,4 @@ for kind, types, group in (("f", ("float32", "float64"), prints), ("i", ("int32"
             flat = [str(v) for v in array.astype(np.float64 if kind == "f" else np.int64).reshape(-1).tolist()]
             cases["print"].append({"name": name, "type": dtype, "shape": list(array.shape), "values": flat, "text": text(array)})
 with open("indexing.json", "w") as file:
-    json.dump(cases, file, separators=(",", ":"))
+    json.dump(cases, file, separators=(",", ":"), allow_nan=False)
