@@ -1,6 +1,8 @@
 import ApusCPU
 import CApusKernels
 
+infix operator .= : AssignmentPrecedence
+
 extension Tensor {
   /// Element `index` of the first axis: a view without a copy. Below zero counts from the end.
   public subscript(_ index: Int) -> Tensor {
@@ -26,7 +28,7 @@ extension Tensor {
     set { assign(newValue, indices.map(\.indexComponent)) }
   }
 
-  /// The whole: `x[...] = 0` sets every element.
+  /// The whole: `x[...] .= 0` sets every element.
   public subscript(_ all: UnboundedRange) -> Tensor {
     get { self }
     set { assign(newValue, []) }
@@ -54,6 +56,16 @@ extension Tensor {
     set { assign(newValue, [first.indexComponent, second.indexComponent, .ellipsis] + rest.map(\.indexComponent)) }
   }
 
+  /// Sets every element: `x[mask] .= 0`, `x[0] .= 5`.
+  public static func .= (part: inout Tensor, value: some TensorScalar) {
+    part = Tensor.full([], value, part.elementType).broadcast(to: part.shape)
+  }
+
+  /// Sets every element to the value's, which broadcasts: as `part = value` of a subscript.
+  public static func .= (part: inout Tensor, value: Tensor) {
+    part = value.converted(to: part.elementType).broadcast(to: part.shape)
+  }
+
   /// Values at hand, and nobody who follows what happens to them.
   var isPlain: Bool {
     guard handle.array.storage != nil else { return false }
@@ -71,13 +83,20 @@ extension Tensor {
     guard Shape.broadcast(value.shape, target) == target else {
       stop("subscript: a value of shape \(value.shape) does not broadcast to shape \(target) of the part it is assigned to")
     }
-    if let mask = plan.wholeMask, value.count == 1 {
-      self = apply(.select, mask, value.reshaped([]).broadcast(to: shape), self)
+    if let mask = plan.wholeMask, let single = value.single {
+      self = apply(.select, mask, single.broadcast(to: shape), self)
     } else if isPlain && value.isPlain {
       assignInPlace(value.array, plan, target)
     } else {
       self = replacing(plan, with: value.broadcast(to: target))
     }
+  }
+
+  /// The value of every element as a scalar, if all are one in memory.
+  private var single: Tensor? {
+    if count == 1 { return reshaped([]) }
+    guard isPlain, count > 1, (0..<rank).allSatisfy({ shape[$0] == 1 || handle.array.strides[$0] == 0 }) else { return nil }
+    return Tensor(array: CPUArray(view: handle.array, shape: [], strides: []))
   }
 
   private mutating func assignInPlace(_ value: CPUArray, _ plan: IndexPlan, _ target: Shape) {

@@ -90,12 +90,9 @@ extension Tensor {
   }
 }
 
-// A number written where a tensor is wanted is a scalar of the type `Tensor(number)` has.
-extension Tensor: ExpressibleByArrayLiteral, ExpressibleByFloatLiteral, ExpressibleByIntegerLiteral, ExpressibleByBooleanLiteral {
+// Not by numbers: with `sqrt(2)` meaning a tensor too, it would be ambiguous beside Foundation's, and `1 << 4` a tensor.
+extension Tensor: ExpressibleByArrayLiteral {
   public init(arrayLiteral elements: TensorLiteral...) { self.init(TensorLiteral(list: elements)) }
-  public init(floatLiteral value: Double) { self = Tensor.full([], .double(value), .float32) }
-  public init(integerLiteral value: Int) { self = Tensor.full([], .int(value), .int64) }
-  public init(booleanLiteral value: Bool) { self = Tensor.full([], .bool(value), .bool) }
 }
 
 extension TensorLiteral {

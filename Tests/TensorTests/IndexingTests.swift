@@ -62,9 +62,9 @@ import Testing
   static let v45 = -Tensor.arange(20).converted(to: .float32).reshaped(4, 5)
   static func down(_ count: Int) -> Tensor { -Tensor.arange(count).converted(to: .float32) }
   static let sets: [Set] = [
-    ("x[1]=v", v45, { $0[1] = $1 }), ("x[0]=7", 7, { $0[0] = $1 }), ("x[...]=7", 7, { $0[...] = $1 }),
+    ("x[1]=v", v45, { $0[1] = $1 }), ("x[0]=7", Tensor(7), { $0[0] = $1 }), ("x[...]=7", Tensor(7), { $0[...] = $1 }),
     ("x[:,1:3]=row", -down(5), { $0[0..., 1..<3] = $1 }), ("x[::2,::-1]=v", v45, { $0[(0...).by(2), (0...).by(-1)] = $1 }),
-    ("x[mask]=-1", -1, { $0[mask] = $1 }), ("x[mask]=v", down(9), { $0[mask] = $1 }),
+    ("x[mask]=-1", Tensor(-1), { $0[mask] = $1 }), ("x[mask]=v", down(9), { $0[mask] = $1 }),
     ("x[i]=column", Tensor([[-1], [-2], [-3], [-4]]), { $0[i] = $1 }),
     ("x[i,:,j]=v", down(24).reshaped(2, 3, 4), { $0[i, 0..., j] = $1 }),
     ("x[:,[0,0],1]=v", Tensor([-1, -2]), { $0[0..., [0, 0], 1] = $1 }),
@@ -111,8 +111,8 @@ import Testing
     var x = Tensor.zeros([4, 3])
     let address = x.withUnsafeBytes { $0.baseAddress }
     x[1] = Tensor([1, 2, 3])
-    x[2, 0] = 5
-    x[[3, 0], 1] = 4
+    x[2, 0] .= 5
+    x[[3, 0], 1] .= 4
     #expect(x.withUnsafeBytes { $0.baseAddress } == address)
     #expect(x.floats == [0, 4, 0, 1, 2, 3, 5, 0, 0, 0, 4, 0])
     let row = x[1]
@@ -126,8 +126,19 @@ import Testing
     #expect(x.floats == [2, 4, 6, 5, 0, 0, 0, 4, 0, 0, 4, 0])
     // One element of memory repeated must not be written through.
     var repeated = Tensor(3.0).broadcast(to: [2, 2])
-    repeated[0, 0] = 1
+    repeated[0, 0] .= 1
     #expect(repeated.floats == [1, 3, 3, 3])
+  }
+
+  @Test func numbersAndTensorsSetParts() {
+    var x = Self.x
+    x[x .> 50] .= -1
+    x[0, 1...] .= Tensor([1, 2, 3, 4, 5])
+    x[2, ..., 0] .= 0.5
+    #expect(x[0].floats == [0, 1, 2, 3, 4, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5, 1, 2, 3, 4, 5])
+    #expect(x[2].floats == [0.5, 41, 42, 43, 44, 0.5, 46, 47, 48, 49, 0.5, -1, -1, -1, -1, 0.5, -1, -1, -1, -1])
+    x .= 2
+    #expect(x.shape == [3, 4, 5] && x.floats.allSatisfy { $0 == 2 })
   }
 
   @Test func emptyAndScalar() {
@@ -142,10 +153,10 @@ import Testing
     #expect(empty[empty .> 0].shape == [0])
     #expect(empty[[Int]()].shape == [0, 3])
     var target = empty
-    target[0...] = 1
+    target[0...] .= 1
     #expect(target.shape == [0, 3])
     var number = scalar
-    number[...] = 4
+    number[...] .= 4.0
     #expect(number.item() == 4)
   }
 

@@ -37,13 +37,11 @@ import Testing
     #expect(Tensor([[values], [values]]).shape == [2, 1, 2])
   }
 
-  @Test func scalars() {
-    let one: Tensor = 1
-    let half: Tensor = 0.5
-    let yes: Tensor = true
-    #expect([one.type, half.type, yes.type] == [TensorType([], .int64), TensorType([], .float32), TensorType([], .bool)])
-    #expect(Tensor(1).type == one.type && Tensor(0.5).type == half.type && Tensor(true).type == yes.type)
+  @Test func literalsBesideTensors() {
     #expect((Tensor([1, 2]) + [10, 20]).floats == [11, 22])
+    #expect(Tensor(1).type == TensorType([], .int64) && Tensor(0.5).type == TensorType([], .float32))
+    // Numbers stay numbers where tensors have the same operators.
+    #expect([(1 << 3, "eight")].allSatisfy { $0.0 == 8 })
   }
 
   @Test func raggedListsNameThePlace() async {

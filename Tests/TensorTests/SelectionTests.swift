@@ -14,8 +14,8 @@ import Testing
     }
     let (x, messy) = (Self.x, Self.messy)
     try check("gather", x.gather(axis: 2, indices: Self.along))
-    try check("scatter", x.scatter(axis: 2, indices: Tensor([[[0, 1]], [[4, 3]]], .int64), values: -1.0))
-    try check("scatterAdd", x.scatterAdd(axis: 1, indices: Tensor([[[0, 1, 1, 0, 3]]], .uint8), values: 100))
+    try check("scatter", x.scatter(axis: 2, indices: Tensor([[[0, 1]], [[4, 3]]], .int64), values: Tensor(-1)))
+    try check("scatterAdd", x.scatterAdd(axis: 1, indices: Tensor([[[0, 1, 1, 0, 3]]], .uint8), values: Tensor(100)))
     let added = Tensor.arange(45).reshaped(3, 3, 5)
     try check("indexAdd", x.indexAdd(axis: 1, indices: Tensor([0, 3, 0], .int64), values: added))
     try check("indexAdd", x.indexAdd(axis: -2, indices: Tensor([-4, -1, 0], .int8), values: added))
