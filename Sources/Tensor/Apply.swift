@@ -72,7 +72,7 @@ final class TracerBox {
     let reuse = saved.inputs == 0 && isKnownUniquelyReferenced(&x.handle) && x.handle.ownsDenseMemory()
     let result = CPU.unary(kind, x.handle.array, type.elementType, reuse: reuse)
     if saved.inputs != 0 { node.saved0 = x }
-    if saved.results { node.savedResults = [Tensor(array: result)] }
+    if saved.results { node.savedResult = Tensor(array: result) }
     return Tensor(TensorHandle(result, node))
   }
   let reuse = isKnownUniquelyReferenced(&x.handle) && x.handle.ownsDenseMemory()

@@ -3,9 +3,12 @@ import CApusKernels
 /// The gradients that have arrived at nodes but were not passed on yet.
 final class BackwardTable {
   struct Entry {
-    let node: GradientNode
+    /// Kept alive by the tape that is walked.
+    unowned(unsafe) let node: GradientNode
     var gradient: Tensor?
-    var more: [Tensor?] = []
+    var more: [Tensor?]?
+
+    var key: UInt { UInt(bitPattern: Unmanaged.passUnretained(node).toOpaque()) }
   }
 
   private(set) var entries: [Entry] = []
@@ -18,17 +21,21 @@ final class BackwardTable {
   /// Arguments whose gradient is wanted here, not further down.
   let stops: [GradientNode]
 
-  init(requested: UInt64, stops: [GradientNode]) {
+  /// - Parameter depth: of the deepest start; a guess at how many nodes there are.
+  init(requested: UInt64, stops: [GradientNode], depth: Int) {
     self.requested = requested
     self.stops = stops
-    buckets = Array(repeating: -1, count: 64)
-    mask = 63
+    var size = 64
+    while size < 4 * depth && size < 1 << 13 { size *= 2 }
+    buckets = Array(repeating: -1, count: size)
+    mask = size - 1
+    entries.reserveCapacity(size / 2)
   }
 
   private func slot(_ node: GradientNode) -> Int {
-    let key = Int(bitPattern: Unmanaged.passUnretained(node).toOpaque())
-    var i = ((key >> 4) &* 0x9E37_79B9) & mask
-    while buckets[i] >= 0 && entries[Int(buckets[i])].node !== node { i = (i + 1) & mask }
+    let key = UInt(bitPattern: Unmanaged.passUnretained(node).toOpaque())
+    var i = Int(truncatingIfNeeded: (key &* 0x9E37_79B9_7F4A_7C15) >> 32) & mask
+    while buckets[i] >= 0 && entries[Int(buckets[i])].key != key { i = (i + 1) & mask }
     return i
   }
 
@@ -47,8 +54,8 @@ final class BackwardTable {
       index = Int(buckets[i])
     } else {
       index = entries.count
-      entries.append(Entry(node: node))
-      if node.resultCount > 1 { entries[index].more = Array(repeating: nil, count: node.resultCount - 1) }
+      let count = node.resultCount
+      entries.append(Entry(node: node, more: count > 1 ? Array(repeating: nil, count: count - 1) : nil))
       buckets[i] = Int32(index)
       if entries.count * 2 > buckets.count { grow() }
       if node.depth > 0 { push(node.depth, Int32(index)) }
@@ -61,10 +68,10 @@ final class BackwardTable {
       }
     } else {
       let k = Int(result) - 1
-      if let old = entries[index].more[k].take() {
-        entries[index].more[k] = apply(binary: .add, old, gradient)
+      if let old = entries[index].more?[k].take() {
+        entries[index].more?[k] = apply(binary: .add, old, gradient)
       } else {
-        entries[index].more[k] = gradient
+        entries[index].more?[k] = gradient
       }
     }
   }
@@ -76,7 +83,7 @@ final class BackwardTable {
   }
 
   /// The next node to visit, with the gradients of its results. Nothing reaches it any more.
-  func next() -> (node: GradientNode, gradient: Tensor?, more: [Tensor?])? {
+  func next() -> (node: GradientNode, gradient: Tensor?, more: [Tensor?]?)? {
     guard var index = pop() else { return nil }
     while entries[Int(index)].node.isArgument && stops.contains(where: { $0 === entries[Int(index)].node }) {
       guard let another = pop() else { return nil }
@@ -84,8 +91,7 @@ final class BackwardTable {
     }
     let i = Int(index)
     let gradient = entries[i].gradient.take()
-    let more = entries[i].more
-    entries[i].more = []
+    let more = entries[i].more.take()
     return (entries[i].node, gradient, more)
   }
 
@@ -158,7 +164,7 @@ struct GradientSink {
 
   /// The value of result `i`, with its history when that is being recorded.
   func result(_ i: Int = 0) -> Tensor {
-    let value = node.savedResults[i]
+    guard let value = node.savedResult(i) else { preconditionFailure("\(node.rule) did not keep result \(i)") }
     return isRecording ? value.tracked(by: node, result: i) : value
   }
 }
@@ -172,7 +178,8 @@ func backward(
   from ys: [(tensor: Tensor, cotangent: Tensor)], requested: UInt64, createGraph: Bool, stops: [GradientNode] = [],
   releasing: Bool = false
 ) -> BackwardTable {
-  let table = BackwardTable(requested: requested, stops: stops)
+  let depth = ys.reduce(0) { max($0, $1.tensor.handle.node?.depth ?? 0) }
+  let table = BackwardTable(requested: requested, stops: stops, depth: depth)
   func walk() {
     for (y, cotangent) in ys {
       guard let node = y.handle.node, node.leaves & requested != 0 else { continue }
@@ -196,19 +203,18 @@ func backward(
 }
 
 @inline(__always)
-private func propagate(_ node: GradientNode, _ gradient: consuming Tensor?, _ more: [Tensor?], _ table: BackwardTable) {
+private func propagate(_ node: GradientNode, _ gradient: consuming Tensor?, _ more: [Tensor?]?, _ table: BackwardTable) {
   switch node.rule {
   case .leaf: break
   case .operation(let operation):
-    if more.isEmpty {
-      guard let gradient else { return }
-      operation.propagate(gradient, GradientSink(node: node, table: table))
-    } else {
+    if let more {
       operation.propagateMany([gradient] + more, GradientSink(node: node, table: table))
+    } else if let gradient {
+      operation.propagate(gradient, GradientSink(node: node, table: table))
     }
   case .custom(_, let rule):
     var sink = GradientSink(node: node, table: table)
-    rule([gradient] + more, &sink)
+    rule([gradient] + (more ?? []), &sink)
   }
 }
 

@@ -18,27 +18,60 @@ import CApusKernels
     var result: Int32 = 0
   }
 
+  /// What few nodes have; apart, so that the others are small and quick to make and release.
+  final class Rest {
+    var resultTypes: [TensorType] = []
+    var parents: [Edge] = []
+    var saved: [Tensor?] = []
+    /// Of concatenate: the sizes of the operands along the axis.
+    var operandExtents: [Int] = []
+    /// Where it ran; known in anomaly mode.
+    var callStack: CallStack?
+  }
+
   let rule: Rule
   /// Longer than every operand's: going by falling depth visits a node after everything computed from it.
   let depth: Int
   /// One bit, or more, for each leaf below; decides without a search whether a gradient can matter.
   let leaves: UInt64
   let resultType: TensorType
-  let moreResultTypes: [TensorType]
-  var parent0, parent1, parent2: Edge
-  var moreParents: [Edge]
+  private(set) var parent0, parent1, parent2: Edge
   var saved0, saved1, saved2: Tensor?
-  var moreSaved: [Tensor?]
-  /// A result whose value the rule reads, without history (it would keep the node itself alive).
-  var savedResults: [Tensor]
-  /// Of concatenate: the sizes of the operands along the axis.
-  var operandExtents: [Int] = []
+  /// Results whose values the rule reads, without history (it would keep the node itself alive).
+  var savedResult: Tensor?
+  var moreSavedResults: [Tensor]?
+  private var rest: Rest?
   /// An argument of `gradient(at:)` that came with a history.
-  var isArgument = false
+  private(set) var isArgument = false
   /// The values were given back during a walk.
-  var isReleased = false
-  /// Where it ran; known in anomaly mode.
-  var callStack: CallStack?
+  private(set) var isReleased = false
+
+  private func withRest() -> Rest {
+    if let rest { return rest }
+    let made = Rest()
+    rest = made
+    return made
+  }
+
+  var operandExtents: [Int] {
+    get { rest?.operandExtents ?? [] }
+    set { withRest().operandExtents = newValue }
+  }
+
+  var callStack: CallStack? {
+    get { rest?.callStack }
+    set { withRest().callStack = newValue }
+  }
+
+  var savedResults: [Tensor] {
+    get { (savedResult.map { [$0] } ?? []) + (moreSavedResults ?? []) }
+    set {
+      savedResult = newValue.first
+      moreSavedResults = newValue.count > 1 ? Array(newValue.dropFirst()) : nil
+    }
+  }
+
+  func savedResult(_ i: Int) -> Tensor? { i == 0 ? savedResult : moreSavedResults?[i - 1] }
 
   /// A leaf.
   init(leaf type: TensorType, bit: UInt64) {
@@ -46,11 +79,7 @@ import CApusKernels
     depth = 0
     leaves = bit
     resultType = type
-    moreResultTypes = []
     (parent0, parent1, parent2) = (Edge(), Edge(), Edge())
-    moreParents = []
-    moreSaved = []
-    savedResults = []
   }
 
   /// A leaf that hands on what arrives to the history its tensor came with.
@@ -67,8 +96,9 @@ import CApusKernels
     guard depth > 0, !isArgument else { return }
     isReleased = true
     (saved0, saved1, saved2) = (nil, nil, nil)
-    moreSaved = []
-    savedResults = []
+    rest?.saved = []
+    savedResult = nil
+    moreSavedResults = nil
   }
 
   /// One operand.
@@ -78,12 +108,8 @@ import CApusKernels
     depth = node.depth + 1
     leaves = node.leaves
     resultType = type
-    moreResultTypes = []
     parent0 = Edge(node: node, result: Int32(a.result))
     (parent1, parent2) = (Edge(), Edge())
-    moreParents = []
-    moreSaved = []
-    savedResults = []
   }
 
   /// Two operands.
@@ -92,13 +118,9 @@ import CApusKernels
     depth = max(a.node?.depth ?? 0, b.node?.depth ?? 0) + 1
     leaves = (a.node?.leaves ?? 0) | (b.node?.leaves ?? 0)
     resultType = type
-    moreResultTypes = []
     parent0 = Edge(node: a.node, result: Int32(a.result))
     parent1 = Edge(node: b.node, result: Int32(b.result))
     parent2 = Edge()
-    moreParents = []
-    moreSaved = []
-    savedResults = []
   }
 
   /// Any number of operands and results.
@@ -114,25 +136,27 @@ import CApusKernels
     self.depth = depth + 1
     self.leaves = leaves
     resultType = types[0]
-    moreResultTypes = types.count > 1 ? Array(types.dropFirst()) : []
     func edge(_ i: Int) -> Edge {
       i < inputs.count ? Edge(node: inputs[i].handle.node, result: Int32(inputs[i].handle.result)) : Edge()
     }
     (parent0, parent1, parent2) = (edge(0), edge(1), edge(2))
-    moreParents = inputs.count > 3 ? (3..<inputs.count).map(edge) : []
-    moreSaved = []
-    savedResults = []
+    if types.count > 1 { withRest().resultTypes = Array(types.dropFirst()) }
+    if inputs.count > 3 { withRest().parents = (3..<inputs.count).map(edge) }
   }
 
-  func type(of result: Int32) -> TensorType { result == 0 ? resultType : moreResultTypes[Int(result) - 1] }
-  var resultCount: Int { 1 + moreResultTypes.count }
+  func type(of result: Int32) -> TensorType {
+    if result == 0 { return resultType }
+    guard let rest else { preconditionFailure("a node of one result was asked for result \(result)") }
+    return rest.resultTypes[Int(result) - 1]
+  }
+  var resultCount: Int { 1 + (rest?.resultTypes.count ?? 0) }
 
   func parent(_ i: Int) -> Edge {
     switch i {
     case 0: parent0
     case 1: parent1
     case 2: parent2
-    default: i - 3 < moreParents.count ? moreParents[i - 3] : Edge()
+    default: i - 3 < (rest?.parents.count ?? 0) ? rest?.parents[i - 3] ?? Edge() : Edge()
     }
   }
 
@@ -141,7 +165,7 @@ import CApusKernels
     case 0: saved0
     case 1: saved1
     case 2: saved2
-    default: i - 3 < moreSaved.count ? moreSaved[i - 3] : nil
+    default: i - 3 < (rest?.saved.count ?? 0) ? rest?.saved[i - 3] : nil
     }
   }
 
@@ -151,40 +175,54 @@ import CApusKernels
     case 1: saved1 = tensor
     case 2: saved2 = tensor
     default:
-      while moreSaved.count <= i - 3 { moreSaved.append(nil) }
-      moreSaved[i - 3] = tensor
+      let rest = withRest()
+      while rest.saved.count <= i - 3 { rest.saved.append(nil) }
+      rest.saved[i - 3] = tensor
     }
   }
 
   /// Releases the chain of operands in a loop: a chain of any length must not use the stack.
   deinit {
+    // Only a node that goes with this one needs the loop.
+    if isKnownUniquelyReferenced(&parent0.node) { ReleaseQueue.add(&parent0.node) }
+    if isKnownUniquelyReferenced(&parent1.node) { ReleaseQueue.add(&parent1.node) }
+    if isKnownUniquelyReferenced(&parent2.node) { ReleaseQueue.add(&parent2.node) }
+    if let rest {
+      for i in rest.parents.indices where isKnownUniquelyReferenced(&rest.parents[i].node) {
+        ReleaseQueue.add(&rest.parents[i].node)
+      }
+    }
+    ReleaseQueue.drain()
+  }
+}
+
+/// Nodes whose last reference goes, on this thread. The outermost release empties it.
+private final class ReleaseQueue {
+  private var nodes: [GradientNode] = []
+  private var isDraining = false
+
+  static func add(_ node: inout GradientNode?) {
     let state = apus_thread()!
-    var outermost: ReleaseQueue?
     let queue: ReleaseQueue
     if let active = state.pointee.release_queue {
       queue = Unmanaged<ReleaseQueue>.fromOpaque(active).takeUnretainedValue()
     } else {
       queue = ReleaseQueue()
-      outermost = queue
-      state.pointee.release_queue = Unmanaged.passUnretained(queue).toOpaque()
+      state.pointee.release_queue = Unmanaged.passRetained(queue).toOpaque()
     }
-    if let node = parent0.node, node.depth > 0 { queue.nodes.append(node) }
-    if let node = parent1.node, node.depth > 0 { queue.nodes.append(node) }
-    if let node = parent2.node, node.depth > 0 { queue.nodes.append(node) }
-    for edge in moreParents { if let node = edge.node, node.depth > 0 { queue.nodes.append(node) } }
-    parent0.node = nil
-    parent1.node = nil
-    parent2.node = nil
-    moreParents = []
-    if let outermost {
-      while let node = outermost.nodes.popLast() { _ = consume node }
-      state.pointee.release_queue = nil
-    }
+    if let node = node.take() { queue.nodes.append(node) }
   }
-}
 
-private final class ReleaseQueue {
-  var nodes: [GradientNode] = []
+  static func drain() {
+    let state = apus_thread()!
+    guard let active = state.pointee.release_queue else { return }
+    let queue = Unmanaged<ReleaseQueue>.fromOpaque(active).takeUnretainedValue()
+    if queue.isDraining { return }
+    queue.isDraining = true
+    while let node = queue.nodes.popLast() { _ = consume node }
+    state.pointee.release_queue = nil
+    Unmanaged<ReleaseQueue>.fromOpaque(active).release()
+  }
 }
 
 /// Whether operations are being remembered on this thread.
