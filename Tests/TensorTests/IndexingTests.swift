@@ -108,7 +108,7 @@ import Testing
   }
 
   @Test func assignmentInPlaceAndCopyOnWrite() {
-    var x = Tensor.zeros([4, 3])
+    var x = Tensor(Array(repeating: Float(0), count: 12), shape: [4, 3])  // zeros() is one element, repeated
     let address = x.withUnsafeBytes { $0.baseAddress }
     x[1] = Tensor([1, 2, 3])
     x[2, 0] .= 5

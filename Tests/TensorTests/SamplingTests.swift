@@ -38,6 +38,19 @@ import Testing
     }
   }
 
+  @Test func threadCountsGiveTheSameBits() {
+    let count = apus_thread_count()
+    defer { apus_set_thread_count(count) }
+    for (name, body) in Self.draws {
+      apus_set_thread_count(1)
+      let expected = body(Generator(seed: 9)).elements(as: Double.self)
+      for threads in [2, 3, 8] as [Int32] {
+        apus_set_thread_count(threads)
+        #expect(body(Generator(seed: 9)).elements(as: Double.self) == expected, "\(name) with \(threads) threads")
+      }
+    }
+  }
+
   /// Mean and standard deviation from the distributions' formulas; the bound is five standard errors.
   @Test func moments() {
     let expected: [String: (mean: Double, deviation: Double)] = [
