@@ -145,15 +145,17 @@ extension CPU {
   private static func batchNormGradient(_ inputs: [CPUArray], _ epsilon: Double) -> [CPUArray] {
     let (x, outer, channels, inner) = channelLayout(inputs[1])
     let dy = inputs[0].withLayout(of: x)
-    let weight = inputs[2].rowMajor()
+    // Per-channel values are statistics to the kernel, also the weight and the gradients of weight and bias.
+    let type = statistics(x)
+    let weight = convert(inputs[2], type).rowMajor()
     let mean = inputs[3].rowMajor()
     let rstd = reciprocalDeviation(inputs[4].rowMajor(), epsilon)
     let dx = CPUArray(uninitializedLike: x, x.elementType)
-    let dweight = CPUArray(uninitialized: weight.shape, weight.elementType)
-    let dbias = CPUArray(uninitialized: weight.shape, weight.elementType)
+    let dweight = CPUArray(uninitialized: weight.shape, type)
+    let dbias = CPUArray(uninitialized: weight.shape, type)
     apus_batch_norm_grad(
       x.elementType.code, outer, channels, inner, x.pointer, dy.pointer, nil, mean.pointer, rstd.pointer, weight.pointer, true,
       dx.pointer, dweight.pointer, dbias.pointer)
-    return [dx, dweight, dbias]
+    return [dx, convert(dweight, x.elementType), convert(dbias, x.elementType)]
   }
 }

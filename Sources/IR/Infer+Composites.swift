@@ -73,6 +73,7 @@ extension Operation {
       return [rows, rows]
     case .softmaxCrossEntropyGradient:
       try expect(inputs, 4)
+      try require(inputs[1].elementType.isFloatingPoint, "takes floating point logits, got \(inputs[1].elementType)")
       try checkLabels(inputs[1], inputs[2])
       let rows = TensorType([inputs[1].shape[0]], statisticsType(inputs[1].elementType))
       try require(x == rows && inputs[3] == rows, "dloss and logSumExp must be \(rows), got \(x) and \(inputs[3])")

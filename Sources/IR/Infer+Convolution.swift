@@ -65,17 +65,17 @@ extension Operation {
     case .reduceWindow(let kind, let window):
       let x = try one(inputs)
       try checkWindow(window, x)
-      try checkPoolType(kind, x.elementType)
+      try checkPoolType(kind == .max, x.elementType)
       return TensorType(try pooledShape(window, x), x.elementType)
     case .maxPoolIndices(let window):
       let x = try one(inputs)
       try checkWindow(window, x)
       return TensorType(try pooledShape(window, x), .int64)
-    case .reduceWindowGradient(let kind, let window):
+    case .reduceWindowGradient(_, let window):
       let (x, dy) = try two(inputs)
       try checkWindow(window, x)
       try checkSameType(x, dy)
-      try checkPoolType(kind, x.elementType)
+      try checkPoolType(false, x.elementType)
       let expected = try pooledShape(window, x)
       try require(dy.shape == expected, "dy has shape \(dy.shape), expected \(expected)")
       return x
@@ -115,9 +115,9 @@ extension Operation {
     try require(a.elementType == b.elementType, "element types differ: \(a.elementType) and \(b.elementType)")
   }
 
-  private func checkPoolType(_ kind: WindowReductionKind, _ type: ElementType) throws(OperationError) {
-    try require(
-      type.isFloatingPoint || (type != .bool && kind != .average && kind != .averageValid), "does not take \(type) tensors")
+  /// Integers have maxima; sums and means, and the gradients of all, are of floating point tensors.
+  private func checkPoolType(_ isMaximum: Bool, _ type: ElementType) throws(OperationError) {
+    try require(type.isFloatingPoint || (type != .bool && isMaximum), "takes floating point tensors, got \(type)")
   }
 
   private func checkWindow(_ w: Window, _ x: TensorType) throws(OperationError) {

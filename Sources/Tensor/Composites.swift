@@ -81,6 +81,7 @@ extension Composite {
   func decomposed(_ x: [Tensor]) -> [Tensor] {
     switch self {
     case .softmax:
+      if x[0].count == 0 { return [x[0]] }  // rows without elements have no maximum
       let e = exp(x[0] - x[0].max(axis: -1, keepDims: true).detached())
       return [e / e.sum(axis: -1, keepDims: true)]
     case .logSoftmax:

@@ -97,7 +97,12 @@ extension Operation {
       if forB { sink.add(1, -dy * a / square(b)) }
     case .pow:  // da = dy b a^(b−1), db = dy aᵇ ln a; both 0 where their factor b or aᵇ is 0
       let (a, b) = (sink.input(0), sink.input(1))
-      if forA { sink.add(0, `where`(b .== 0, 0, dy * b * pow(a, b - 1))) }
+      if forA {
+        // 0 · ∞ is 0 here; other zeros of b keep their slope by b, for second derivatives.
+        let power = pow(a, b - 1)
+        let zero = (b.detached() .== 0) .& .!isFinite(power)
+        sink.add(0, `where`(zero, 0, dy * b * `where`(zero, 0, power)))
+      }
       if forB {
         let safe = `where`(a .> 0, a, 1)
         let atZero = (a .== 0) .& (b .>= 0)

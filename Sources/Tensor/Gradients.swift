@@ -144,7 +144,9 @@ package func pullback(
   let ys = withGradient { f(arguments.tensors) }
   state.pointee.gradient_depth -= 1
   let reached = ys.reduce(UInt64(0)) { $0 | ($1.handle.node?.leaves ?? 0) }
-  let outside = reached & ~arguments.bits != 0 || xs.contains { $0.handle.node != nil }
+  // Arguments of gradients inside of f stay in the history; nobody can ask for them once no function runs.
+  let inside = state.pointee.gradient_depth > 0 ? arguments.bits : LeafBits.arguments
+  let outside = reached & ~inside != 0 || xs.contains { $0.handle.node != nil }
   let values = outside || state.pointee.gradient_depth > 0 ? ys : ys.map { $0.detached() }
   return (
     values,
@@ -235,13 +237,13 @@ public func hessian(at x: Tensor, of f: (Tensor) -> Tensor) -> Tensor {
 ///
 /// - Parameters:
 ///   - inputs: what the gradient is by.
-///   - f: computes the value, unrecorded, and the pullback: from the gradient of the value to one gradient for
-///     each input (nil: none).
+///   - f: computes the value and the pullback: from the gradient of the value to one gradient for each input (nil:
+///     none). What the pullback reads of the computation has its history, so gradients of gradients are right too.
 public func customGradient(
   _ inputs: [Tensor], name: String = "customGradient", _ f: ([Tensor]) -> (value: Tensor, pullback: (Tensor) -> [Tensor?])
 ) -> Tensor {
-  let (value, pull) = withoutGradient { f(inputs.map { $0.detached() }) }
-  guard isRecording && inputs.contains(where: { $0.handle.node != nil }) else { return value }
+  let (value, pull) = f(inputs)
+  guard isRecording && inputs.contains(where: { $0.handle.node != nil }) else { return value.detached() }
   let types = inputs.map(\.type)
   let node = GradientNode(
     .custom(name: name) { gradients, sink in
@@ -270,8 +272,8 @@ public func customGradient(
 
 /// Computes `f` without keeping what its gradient needs; the backward walk computes it again.
 ///
-/// Trades time for memory: of everything inside, only the inputs are kept. Random numbers come out the same the
-/// second time. Gradients reach the inputs and every parameter that `f` reads.
+/// Trades time for memory: of everything inside, only the inputs are kept. Random numbers of the default generator
+/// come out the same the second time. Gradients reach the inputs and every parameter that `f` reads.
 public func checkpoint(_ inputs: [Tensor], _ f: @escaping ([Tensor]) -> Tensor) -> Tensor {
   guard isRecording else { return f(inputs) }
   let random = Generator.default.state
@@ -284,7 +286,7 @@ public func checkpoint(_ inputs: [Tensor], _ f: @escaping ([Tensor]) -> Tensor) 
       let arguments = Arguments(floating.map { inputs[$0] })
       var again = inputs
       for (i, argument) in zip(floating, arguments.tensors) { again[i] = argument }
-      let y = withGradient { Generator.default.withState(random) { f(again) } }
+      let y = withGradient { Generator.replaying(random) { f(again) } }
       // Everything that f read: its inputs, and beyond them the leaves of whatever it captured.
       let table = backward(
         from: [(y, dy)], requested: ~0, createGraph: isRecording, stops: arguments.leaves + sink.table.stops)

@@ -23,20 +23,24 @@ public final class Generator: Sendable {
   /// What functions use that are not given a generator. Seed 0 at start, so that runs repeat.
   public static let `default` = Generator(seed: 0)
 
+  /// What stands for the default generator while a checkpoint computes again, in that task alone.
+  @TaskLocal private static var replay: Generator?
+
+  private var source: Generator { self === Generator.default ? Generator.replay ?? self : self }
+
   public var state: State {
-    get { lock.withLock { $0 } }
-    set { lock.withLock { $0 = newValue } }
+    get { source.lock.withLock { $0 } }
+    set { source.lock.withLock { $0 = newValue } }
   }
 
   /// Starts over from a seed.
   public func seed(_ seed: UInt64) { state = State(key: seed) }
 
-  /// Runs `body` from another state, then goes on from where it was.
-  func withState<R>(_ other: State, _ body: () -> R) -> R {
-    let before = state
-    state = other
-    defer { state = before }
-    return body()
+  /// Runs `body` with the default generator at a state it had before; its own is not touched.
+  static func replaying<R>(_ state: State, _ body: () -> R) -> R {
+    let past = Generator(seed: state.key)
+    past.state = state
+    return $replay.withValue(past) { body() }
   }
 
   /// The state now; moves on by one block.
@@ -50,7 +54,7 @@ public final class Generator: Sendable {
   /// The state for one draw, as an operand; moves on by what the draw uses.
   func draw(_ type: ElementType, _ count: Int) -> Tensor {
     let words = CPU.randomWords(type, count)
-    let now = lock.withLock { state -> State in
+    let now = source.lock.withLock { state -> State in
       defer { state.counter &+= words }
       return state
     }

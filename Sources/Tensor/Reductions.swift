@@ -86,8 +86,9 @@ extension Tensor {
     apply(.scan(.min, axis: self.axis(axis, "cumulativeMin"), reverse: reverse, exclusive: false), self)
   }
 
-  /// log Σ eˣ along the axis, without overflow.
+  /// log Σ eˣ along the axis, without overflow; −∞ where there is nothing to sum.
   public func logSumExp(axis: Int, keepDims: Bool = false) -> Tensor {
+    if shape[self.axis(axis, "logSumExp")] == 0 { return log(exp(self).sum(axis: axis, keepDims: keepDims)) }
     let top = max(axis: axis, keepDims: true).detached()
     let safe = `where`(isFinite(top), top, 0)
     let result = log(exp(self - safe).sum(axis: axis, keepDims: true)) + safe

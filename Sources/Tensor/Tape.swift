@@ -29,7 +29,7 @@ import CApusKernels
     var callStack: CallStack?
   }
 
-  let rule: Rule
+  private(set) var rule: Rule
   /// Longer than every operand's: going by falling depth visits a node after everything computed from it.
   let depth: Int
   /// One bit, or more, for each leaf below; decides without a search whether a gradient can matter.
@@ -183,6 +183,10 @@ import CApusKernels
 
   /// Releases the chain of operands in a loop: a chain of any length must not use the stack.
   deinit {
+    // Values kept here, also by a rule's function, hold operands' nodes: they go first, so that the edges are the last.
+    (saved0, saved1, saved2) = (nil, nil, nil)
+    rest?.saved = []
+    if case .custom = rule { rule = .leaf }
     // Only a node that goes with this one needs the loop.
     if isKnownUniquelyReferenced(&parent0.node) { ReleaseQueue.add(&parent0.node) }
     if isKnownUniquelyReferenced(&parent1.node) { ReleaseQueue.add(&parent1.node) }

@@ -2,6 +2,12 @@ import ApusCPU
 import CApusKernels
 import Synchronization
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 private let parametersSoFar = Atomic<Int>(0)
 
 /// The one mutable thing: a named reference to a tensor value, safe to use from many threads.
@@ -12,6 +18,8 @@ public class Variable: @unchecked Sendable {
     var tensor: Tensor
     var name: String
     var isTrainable: Bool
+    /// The value's own memory is being written: whoever reads waits for ``assign(_:)``.
+    var isChanging = false
   }
 
   private let state: Mutex<State>
@@ -30,12 +38,20 @@ public class Variable: @unchecked Sendable {
 
   /// The present value. A new one must have the same shape and type.
   public final var value: Tensor {
-    get { state.withLock { $0.tensor } }
+    get {
+      while true {
+        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
+        sched_yield()
+      }
+    }
     set {
       guard newValue.type == leaf.resultType else {
         stop("variable\(name.isEmpty ? "" : " " + name) holds \(leaf.resultType), not \(newValue.type)")
       }
-      state.withLock { $0.tensor = $0.isTrainable ? newValue.tracked(by: leaf) : newValue.detached() }
+      state.withLock {
+        $0.tensor = $0.isTrainable ? newValue.tracked(by: leaf) : newValue.detached()
+        $0.isChanging = false
+      }
     }
   }
 
@@ -61,12 +77,15 @@ public class Variable: @unchecked Sendable {
   public final var type: TensorType { leaf.resultType }
 
   /// Memory for the next value: the present one's if nobody else sees it, so that updates happen in place.
-  /// The caller writes all of it and assigns the array with ``assign(_:)``.
+  /// The caller writes all of it and assigns the array with ``assign(_:)``; until then others who read the value wait.
   package final func arrayForUpdate() -> (current: CPUArray, next: CPUArray) {
     state.withLock { state in
       let unique = isKnownUniquelyReferenced(&state.tensor.handle) && state.tensor.handle.ownsDenseMemory()
       let current = state.tensor.array
-      if unique && current.isRowMajor { return (current, current) }
+      if unique && current.isRowMajor {
+        state.isChanging = true
+        return (current, current)
+      }
       let rowMajor = current.rowMajor()
       return (rowMajor, CPUArray(uninitialized: current.shape, current.elementType))
     }
