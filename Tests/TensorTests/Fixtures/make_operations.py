@@ -1,0 +1,628 @@
+"""Reference results for the tests of operations, by PyTorch and NumPy in float64 and int64.
+
+    APUS_WRITE_SAMPLES=samples.txt swift test --filter OperationTests/writeSamples
+    python make_operations.py samples.txt operations.txt
+
+Each line of samples.txt is an operation and its operands; operands follow the formulas of Operations/Input.swift.
+Each line of operations.txt is such a line and its results, separated by tabs.
+"""
+import ctypes
+import ctypes.util
+import itertools
+import math
+import struct
+import sys
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+SPECIALS = [math.nan, math.inf, -math.inf, 0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 16384.0, 2.0**-14]
+
+
+def real(pattern, i, k, n):
+    name, _, argument = pattern.partition(":")
+    if name == "signed":
+        return (k - 63) / 16
+    if name == "nonzero":
+        return (k - 63 if k < 63 else k - 62) / 16
+    if name == "offset":
+        return (4 * (k - 63) + 1) / 64
+    if name == "positive":
+        return (k + 1) / 32
+    if name == "unit":
+        return (k - 63) / 64
+    if name == "aboveOne":
+        return (k + 65) / 64
+    if name == "special":
+        return SPECIALS[i // int(argument) % 11]
+    return float(integer(pattern, i, k, n, False))
+
+
+def integer(pattern, i, k, n, unsigned):
+    name, _, argument = pattern.partition(":")
+    if name in ("signed", "unit"):
+        return k if unsigned else k - 63
+    if name == "nonzero":
+        return k + 1 if unsigned else (k - 63 if k < 63 else k - 62)
+    if name in ("offset", "positive", "aboveOne"):
+        return k + 1
+    if name == "small":
+        return k % 5 if unsigned else k % 5 - 2
+    if name == "count":
+        return k % 7
+    if name == "special":
+        return 0
+    if name == "index":
+        return n % (2 * int(argument)) - int(argument)
+    if name == "distinct":
+        return None
+    if name == "list":
+        return int(argument.split(",")[i])
+    raise ValueError(pattern)
+
+
+def numbers(text):
+    return [] if text == "_" else [int(part) for part in text.split(",")]
+
+
+def operand(text):
+    kind, shape, pattern, seed = text.split(" ")
+    shape, seed = numbers(shape), int(seed)
+    values = []
+    for i in range(math.prod(shape)):
+        n = 37 * i + 11 * seed + 5
+        k = n % 127
+        if kind == "real":
+            values.append(real(pattern, i, k, n))
+        elif kind == "bool":
+            values.append(k % 3 == 0)
+        elif pattern.startswith("distinct:"):
+            values.append((i + seed) % int(pattern[9:]))
+        else:
+            values.append(integer(pattern, i, k, n, kind == "unsigned"))
+    dtype = {"real": torch.float64, "bool": torch.bool}.get(kind, torch.int64)
+    return torch.tensor(values, dtype=dtype).reshape(shape)
+
+
+def write(result):
+    result = torch.as_tensor(result)
+    shape = ",".join(map(str, result.shape)) or "_"
+    flat = result.reshape(-1).tolist()
+    if result.dtype == torch.float64:
+        return "real %s %s" % (shape, "".join(struct.pack(">d", value).hex() for value in flat))
+    return "integer %s %s" % (shape, ",".join(str(int(value)) for value in flat))
+
+
+# ---- Elementwise
+
+
+def unary(kind, x):
+    if kind in ("isNaN", "isInfinite", "isFinite"):
+        return {"isNaN": torch.isnan, "isInfinite": torch.isinf, "isFinite": torch.isfinite}[kind](x)
+    if kind == "not":
+        return torch.logical_not(x) if x.dtype == torch.bool else torch.bitwise_not(x)
+    if kind == "gelu":
+        return torch.where(x == -math.inf, -0.0, F.gelu(x))  # the limit; PyTorch multiplies −∞ by 0
+    if kind == "geluTanh":
+        return F.gelu(x, approximate="tanh")
+    if kind == "softplus":
+        # PyTorch's own turns linear beyond a threshold.
+        return torch.logaddexp(x, torch.zeros_like(x))
+    if kind == "sign" and x.dtype == torch.float64:
+        return torch.where(torch.isnan(x), x, torch.sign(x))  # NaN stays NaN
+    names = {"silu": F.silu, "relu": F.relu, "erfInv": torch.erfinv}
+    return names[kind](x) if kind in names else getattr(torch, kind)(x)
+
+
+def whole(f, a, b):
+    """An integer function, with Apus's rule that division by zero gives zero."""
+    values = [0 if q == 0 else f(p, q) for p, q in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist())]
+    return torch.tensor(values, dtype=torch.int64).reshape(a.shape)
+
+
+def truncated(p, q):
+    return abs(p) // abs(q) * (1 if (p < 0) == (q < 0) else -1)
+
+
+def binary(kind, a, b):
+    floating = a.dtype == torch.float64
+    if kind in ("add", "sub", "mul"):
+        return getattr(torch, kind)(a, b)
+    if kind in ("max", "min"):
+        return torch.maximum(a, b) if kind == "max" else torch.minimum(a, b)
+    if kind in ("and", "or", "xor"):
+        return getattr(torch, "bitwise_" + kind)(a, b)
+    if kind == "shiftLeft":
+        return torch.bitwise_left_shift(a, b)
+    if kind == "shiftRight":
+        return torch.bitwise_right_shift(a, b)
+    if kind == "pow":
+        if floating:
+            return torch.tensor([LIBM.pow(p, q) for p, q in zip(a.reshape(-1).tolist(), b.reshape(-1).tolist())],
+                                dtype=torch.float64).reshape(a.shape)
+        return torch.pow(a, b)
+    if floating:
+        f = {"div": torch.div, "floorDiv": torch.floor_divide, "rem": torch.fmod, "mod": torch.remainder,
+             "atan2": torch.atan2}[kind]
+        return f(a, b)
+    f = {"div": truncated, "floorDiv": lambda p, q: p // q, "rem": lambda p, q: p - q * truncated(p, q),
+         "mod": lambda p, q: p % q}[kind]
+    return whole(f, a, b)
+
+
+# C99's table of special values, which torch.pow leaves for exponents such as 0.5.
+LIBM = ctypes.CDLL(ctypes.util.find_library("m"))
+LIBM.pow.restype = ctypes.c_double
+LIBM.pow.argtypes = [ctypes.c_double, ctypes.c_double]
+
+
+def compare(kind, a, b):
+    names = {"equal": torch.eq, "notEqual": torch.ne, "less": torch.lt, "lessEqual": torch.le, "greater": torch.gt,
+             "greaterEqual": torch.ge}
+    return names[kind](a, b)
+
+
+RANGES = {"uint8": (0, 255), "int8": (-128, 127), "int16": (-2**15, 2**15 - 1), "int32": (-2**31, 2**31 - 1),
+          "int64": (-2**63, 2**63 - 1)}
+
+
+def convert(name, x):
+    if name == "bool":
+        return x != 0
+    if name in RANGES:
+        if x.dtype != torch.float64:
+            return x.to(torch.int64)
+        low, high = RANGES[name]
+        values = [0 if math.isnan(v) else low if v <= low else high if v >= high else int(v) for v in x.reshape(-1).tolist()]
+        return torch.tensor(values, dtype=torch.int64).reshape(x.shape)
+    return x.to(torch.float64)
+
+
+def derivative(kind, dy, saved):
+    if kind == "relu":
+        return torch.where(saved > 0, dy, torch.zeros_like(dy))
+    if kind == "sigmoid":
+        return dy * saved * (1 - saved)
+    if kind == "tanh":
+        return dy * (1 - saved * saved)
+    x = saved.clone().requires_grad_()
+    unary(kind, x).backward(dy)
+    return x.grad
+
+
+# ---- Random bits: Philox4x32-10 as in the paper (Salmon et al. 2011)
+
+
+def philox(counter, key):
+    c, k = list(counter), list(key)
+    for _ in range(10):
+        p0, p1 = 0xD2511F53 * c[0], 0xCD9E8D57 * c[2]
+        c = [(p1 >> 32) ^ c[1] ^ k[0], p1 & 0xFFFFFFFF, (p0 >> 32) ^ c[3] ^ k[1], p0 & 0xFFFFFFFF]
+        k = [(k[0] + 0x9E3779B9) & 0xFFFFFFFF, (k[1] + 0xBB67AE85) & 0xFFFFFFFF]
+    return c
+
+
+def random_bits(state, shape):
+    key, offset = (int(v) & (2**64 - 1) for v in state.tolist())
+    words = []
+    for w in range(offset, offset + math.prod(shape)):
+        block = philox([w // 4 & 0xFFFFFFFF, w // 4 >> 32, 0, 0], [key & 0xFFFFFFFF, key >> 32])
+        words.append(block[w % 4])
+    return torch.tensor([w - 2**32 if w >= 2**31 else w for w in words], dtype=torch.int64).reshape(shape)
+
+
+# ---- Shaping
+
+
+def pad(x, value, low, high, interior):
+    out = x
+    for axis in range(x.ndim):
+        n = out.shape[axis]
+        size = 0 if n == 0 else (n - 1) * (interior[axis] + 1) + 1
+        shape = list(out.shape)
+        shape[axis] = size + max(low[axis], 0) + max(high[axis], 0)
+        wide = value.expand(shape).clone()
+        index = [slice(None)] * x.ndim
+        index[axis] = slice(max(low[axis], 0), max(low[axis], 0) + size, interior[axis] + 1)
+        if n:
+            wide[tuple(index)] = out
+        index[axis] = slice(max(-low[axis], 0), shape[axis] - max(-high[axis], 0))
+        out = wide[tuple(index)]
+    return out
+
+
+def window_at(start, sizes, size):
+    return tuple(slice(s, s + n) for s, n in ((min(max(s, 0), full - n), n) for s, full, n in zip(start.tolist(), sizes, size)))
+
+
+# ---- Reductions and order
+
+
+def reduce(kind, x, axes, keep):
+    if kind in ("all", "any", "max", "min", "product"):
+        out = x
+        for axis in sorted(axes, reverse=True):
+            f = {"all": torch.all, "any": torch.any, "max": torch.amax, "min": torch.amin, "product": torch.prod}[kind]
+            out = f(out, dim=axis, keepdim=keep)
+        return out
+    return torch.sum(x, dim=axes, keepdim=keep) if axes else x.clone()
+
+
+def scan(kind, x, axis, reverse, exclusive):
+    if reverse:
+        x = x.flip(axis)
+    f = {"sum": torch.cumsum, "product": torch.cumprod, "max": lambda a, d: torch.cummax(a, d).values,
+         "min": lambda a, d: torch.cummin(a, d).values}[kind]
+    y = f(x, axis) if x.numel() else x.clone()
+    if exclusive:
+        first = {"sum": 0, "product": 1, "max": -math.inf, "min": math.inf}[kind]
+        shape = list(x.shape)
+        shape[axis] = 1
+        y = torch.cat([torch.full(shape, first, dtype=x.dtype), y.narrow(axis, 0, x.shape[axis] - 1)], axis)
+    return y.flip(axis) if reverse else y
+
+
+def order(x, axis, descending):
+    if x.dtype == torch.bool:
+        values, indices = torch.sort(x.to(torch.int64), dim=axis, descending=descending, stable=True)
+        return values != 0, indices
+    return torch.sort(x, dim=axis, descending=descending, stable=True)
+
+
+# ---- Indexing
+
+
+def meet(kind, old, new):
+    if kind == "set":
+        return new
+    if kind == "add":
+        return old + new
+    if kind == "multiply":
+        return old * new
+    return torch.maximum(old, new) if kind == "max" else torch.minimum(old, new)
+
+
+def scatter(kind, x, indices, updates, axis):
+    out = x.clone().movedim(axis, 0)
+    moved = updates.reshape(list(x.shape[:axis]) + [indices.numel()] + list(x.shape[axis + 1:])).movedim(axis, 0)
+    for j, index in enumerate(indices.reshape(-1).tolist()):
+        out[index] = meet(kind, out[index].clone(), moved[j])
+    return out.movedim(0, axis)
+
+
+def scatter_along(kind, x, indices, updates, axis):
+    out = x.clone()
+    for place in itertools.product(*map(range, indices.shape)):
+        target = list(place)
+        target[axis] = int(indices[place])
+        out[tuple(target)] = meet(kind, out[tuple(target)].clone(), updates[place])
+    return out
+
+
+def take_along(x, indices, axis):
+    out = torch.zeros(indices.shape, dtype=x.dtype)
+    for place in itertools.product(*map(range, indices.shape)):
+        source = list(place)
+        source[axis] = int(indices[place])
+        out[place] = x[tuple(source)]
+    return out
+
+
+def scatter_nd(kind, x, indices, updates):
+    out = x.clone()
+    for place in itertools.product(*map(range, indices.shape[:-1])):
+        target = tuple(indices[place].tolist())
+        out[target] = meet(kind, out[target].clone(), updates[place])
+    return out
+
+
+def gather_nd(x, indices):
+    k = indices.shape[-1]
+    out = torch.zeros(list(indices.shape[:-1]) + list(x.shape[k:]), dtype=x.dtype)
+    for place in itertools.product(*map(range, indices.shape[:-1])):
+        out[place] = x[tuple(indices[place].tolist())]
+    return out
+
+
+# ---- Contraction; integers of this size are exact in float64
+
+
+def dot(a, b, lhs_batch, rhs_batch, lhs, rhs):
+    letters = iter("abcdefghijklmnopqrstuvwxyz")
+    names_a = [next(letters) for _ in range(a.ndim)]
+    names_b = [next(letters) for _ in range(b.ndim)]
+    for i, j in list(zip(lhs_batch, rhs_batch)) + list(zip(lhs, rhs)):
+        names_b[j] = names_a[i]
+    out = [names_a[i] for i in lhs_batch]
+    out += [names_a[i] for i in range(a.ndim) if i not in lhs_batch and i not in lhs]
+    out += [names_b[i] for i in range(b.ndim) if i not in rhs_batch and i not in rhs]
+    return torch.einsum("%s,%s->%s" % ("".join(names_a), "".join(names_b), "".join(out)), a, b)
+
+
+def convolution(x, w, bias, p):
+    n = x.ndim - 2
+    zero = torch.zeros((), dtype=x.dtype)
+    low, high = numbers(p["padLow"]), numbers(p["padHigh"])
+    interior = [d - 1 for d in numbers(p["inputDilation"])]
+    x = pad(x, zero, [0, 0] + low, [0, 0] + high, [0, 0] + interior)
+    f = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}[n]
+    return f(x, w, bias, stride=numbers(p["stride"]), dilation=numbers(p["kernelDilation"]), groups=int(p["groups"]))
+
+
+def floats(f):
+    """Runs f in float64, and gives integers back where integers came."""
+    def run(operands, *rest):
+        whole_numbers = operands[0].dtype == torch.int64
+        y = f([x.to(torch.float64) for x in operands], *rest)
+        return y.to(torch.int64) if whole_numbers else y
+    return run
+
+
+@floats
+def convolve(x, p):
+    return convolution(x[0], x[1], x[2] if len(x) > 2 else None, p)
+
+
+@floats
+def input_gradient(operands, p):
+    dy, w = operands
+    x = torch.zeros([dy.shape[0], w.shape[1] * int(p["groups"])] + numbers(p["inputSize"]), dtype=torch.float64, requires_grad=True)
+    if not dy.numel():
+        return x.detach()  # PyTorch records nothing for an empty batch
+    convolution(x, w, None, p).backward(dy)
+    return x.grad
+
+
+@floats
+def kernel_gradient(operands, p):
+    x, dy = operands
+    w = torch.zeros([dy.shape[1], x.shape[1] // int(p["groups"])] + numbers(p["kernelSize"]), dtype=torch.float64, requires_grad=True)
+    if not dy.numel():
+        return w.detach()
+    convolution(x, w, None, p).backward(dy)
+    return w.grad
+
+
+def windows(x, p, fill):
+    """x's windows: [batch, channels, output…, window elements], and the flat position of each element, −1 in the padding."""
+    size, stride, dilation = numbers(p["size"]), numbers(p["stride"]), numbers(p["dilation"])
+    low, high = numbers(p["padLow"]), numbers(p["padHigh"])
+    n = len(size)
+    spatial = list(x.shape[2:])
+    outputs = [(spatial[i] + low[i] + high[i] - (size[i] - 1) * dilation[i] - 1) // stride[i] + 1 for i in range(n)]
+    values = torch.full(list(x.shape[:2]) + outputs + [math.prod(size)], fill, dtype=x.dtype)
+    places = torch.full(outputs + [math.prod(size)], -1, dtype=torch.int64)
+    for out in itertools.product(*map(range, outputs)):
+        for e, offset in enumerate(itertools.product(*map(range, size))):
+            at = [out[i] * stride[i] + offset[i] * dilation[i] - low[i] for i in range(n)]
+            if all(0 <= a < s for a, s in zip(at, spatial)):
+                values[(slice(None), slice(None)) + out + (e,)] = x[(slice(None), slice(None)) + tuple(at)]
+                flat = 0
+                for a, s in zip(at, spatial):
+                    flat = flat * s + a
+                places[out + (e,)] = flat
+    return values, places
+
+
+def first_maximum(values, places):
+    """The element that holds a window's maximum: the first one, or the last NaN, as in PyTorch; never padding."""
+    valid = (places >= 0).expand(values.shape)
+    v = values.to(torch.float64)
+    best = torch.zeros(values.shape[:-1], dtype=torch.int64)
+    for place in itertools.product(*map(range, best.shape)):
+        top = -1
+        for e in range(values.shape[-1]):
+            if valid[place + (e,)] and (top < 0 or torch.isnan(v[place + (e,)]) or v[place + (e,)] > v[place + (top,)]):
+                top = e
+        best[place] = top
+    return best
+
+
+def pool(kind, x, p):
+    values, places = windows(x, p, 0)
+    if kind == "max":
+        best = first_maximum(values, places)
+        return torch.gather(values, -1, best.unsqueeze(-1)).squeeze(-1) if best.numel() else values[..., 0]
+    total = values.sum(-1)
+    if kind == "average":
+        return total / values.shape[-1]
+    return total / (places >= 0).sum(-1) if kind == "averageValid" else total
+
+
+def pool_gradient(kind, x, dy, p):
+    values, places = windows(x, p, 0)
+    flat = torch.zeros(list(x.shape[:2]) + [math.prod(x.shape[2:])], dtype=x.dtype)
+    best = first_maximum(values, places) if kind == "max" else None
+    for place in itertools.product(*map(range, dy.shape)):
+        out = place[2:]
+        elements = [int(best[place])] if kind == "max" else range(values.shape[-1])
+        count = {"average": values.shape[-1], "averageValid": int((places[out] >= 0).sum())}.get(kind, 1)
+        for e in elements:
+            at = int(places[out + (e,)])
+            if at >= 0:
+                flat[place[0], place[1], at] += dy[place] / count if count != 1 else dy[place]
+    return flat.reshape(x.shape)
+
+
+# ---- Composites
+
+
+def along(v, x):
+    return v.reshape([1, -1] + [1] * (x.ndim - 2))
+
+
+def normalized_gradient(dy, x, weight, mean, rstd, axes):
+    """dx, and what dweight sums, of normal · weight with normal = (x − mean) · rstd and statistics of x over `axes`."""
+    normal = (x - mean) * rstd
+    g = dy * weight
+    return (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True)) * rstd, dy * normal
+
+
+def composite(name, p, x):
+    if name == "softmax":
+        return [torch.softmax(x[0], -1)]
+    if name == "logSoftmax":
+        return [torch.log_softmax(x[0], -1)]
+    if name == "softmaxGradient":
+        return [torch.ops.aten._softmax_backward_data(x[1], x[0], x[0].ndim - 1, torch.float64)]
+    if name == "logSoftmaxGradient":
+        return [torch.ops.aten._log_softmax_backward_data(x[1], x[0], x[0].ndim - 1, torch.float64)]
+    if name == "layerNorm":
+        variance, mean = torch.var_mean(x[0], -1, correction=0)
+        return [F.layer_norm(x[0], x[1].shape, x[1], x[2], float(p["epsilon"])), mean, torch.rsqrt(variance + float(p["epsilon"]))]
+    if name == "layerNormGradient":
+        dy, value, weight, mean, rstd = x
+        dx, terms = normalized_gradient(dy, value, weight, mean.unsqueeze(-1), rstd.unsqueeze(-1), [-1])
+        rows = list(range(dy.ndim - 1))
+        return [dx, terms.sum(rows) if rows else terms, dy.sum(rows) if rows else dy]
+    if name == "rmsNorm":
+        rrms = torch.rsqrt((x[0] * x[0]).mean(-1) + float(p["epsilon"]))
+        return [F.rms_norm(x[0], x[1].shape, x[1], float(p["epsilon"])), rrms]
+    if name == "rmsNormGradient":
+        dy, value, weight, rrms = x
+        normal = value * rrms.unsqueeze(-1)
+        g = dy * weight
+        dx = (g - normal * (g * normal).mean(-1, keepdim=True)) * rrms.unsqueeze(-1)
+        rows = list(range(dy.ndim - 1))
+        return [dx, (dy * normal).sum(rows) if rows else dy * normal]
+    if name == "batchNorm":
+        axes = [0] + list(range(2, x[0].ndim))
+        variance, mean = torch.var_mean(x[0], axes, correction=0)
+        return [F.batch_norm(x[0], None, None, x[1], x[2], True, 0.1, float(p["epsilon"])), mean, variance]
+    if name == "batchNormGradient":
+        dy, value, weight, mean, variance = x
+        axes = [0] + list(range(2, dy.ndim))
+        rstd = torch.rsqrt(variance + float(p["epsilon"]))
+        dx, terms = normalized_gradient(dy, value, along(weight, dy), along(mean, dy), along(rstd, dy), axes)
+        return [dx, terms.sum(axes), dy.sum(axes)]
+    if name == "batchNormInference":
+        return [F.batch_norm(x[0], x[3], x[4], x[1], x[2], False, 0.1, float(p["epsilon"]))]
+    if name == "softmaxCrossEntropy":
+        ignored, smoothing = int(p["ignoreIndex"]), float(p["smoothing"])
+        loss = F.cross_entropy(x[0], x[1], reduction="none", ignore_index=ignored, label_smoothing=smoothing)
+        return [loss, torch.logsumexp(x[0], 1)]
+    if name == "softmaxCrossEntropyGradient":
+        dloss, logits, labels, lse = x
+        ignored, smoothing = int(p["ignoreIndex"]), float(p["smoothing"])
+        classes = logits.shape[1]
+        valid = labels != ignored
+        hot = F.one_hot(torch.where(valid, labels, 0), classes).to(torch.float64)
+        target = hot * (1 - smoothing) + smoothing / classes
+        return [(torch.exp(logits - lse.unsqueeze(1)) - target) * (dloss * valid).unsqueeze(1)]
+    if name == "linear":
+        return [F.linear(*x)]
+    raise ValueError(name)
+
+
+def results(name, p, x):
+    if name == "unary":
+        return [unary(p["kind"], x[0])]
+    if name == "binary":
+        return [binary(p["kind"], *x)]
+    if name == "compare":
+        return [compare(p["kind"], *x)]
+    if name == "select":
+        return [torch.where(*x)]
+    if name == "convert":
+        return [convert(p["type"], x[0])]
+    if name == "activationGradient":
+        return [derivative(p["kind"], *x)]
+    if name == "fill":
+        filled = torch.full(numbers(p["shape"]), float(p["value"]), dtype=torch.float64)
+        return [convert(p["type"], filled)]
+    if name == "iota":
+        shape, axis = numbers(p["shape"]), int(p["axis"])
+        line = torch.arange(shape[axis]).reshape([-1 if i == axis else 1 for i in range(len(shape))]).expand(shape)
+        return [convert(p["type"], line)]
+    if name == "random":
+        return [random_bits(x[0], numbers(p["shape"]))]
+    if name == "broadcast":
+        return [x[0].expand(numbers(p["shape"]))]
+    if name == "reshape":
+        return [x[0].reshape(numbers(p["shape"]))]
+    if name == "transpose":
+        return [x[0].permute(numbers(p["permutation"]))]
+    if name == "slice":
+        start, size, step = numbers(p["start"]), numbers(p["size"]), numbers(p["step"])
+        return [x[0][tuple(slice(b, b + (n - 1) * s + 1 if n else b, s) for b, n, s in zip(start, size, step))]]
+    if name == "pad":
+        return [pad(x[0], x[1], numbers(p["low"]), numbers(p["high"]), numbers(p["interior"]))]
+    if name == "concatenate":
+        return [torch.cat(x, int(p["axis"]))]
+    if name == "reverse":
+        return [x[0].flip(numbers(p["axes"]))]
+    if name == "dynamicSlice":
+        return [x[0][window_at(x[1], x[0].shape, numbers(p["size"]))]]
+    if name == "dynamicUpdateSlice":
+        out = x[0].clone()
+        out[window_at(x[2], out.shape, x[1].shape)] = x[1]
+        return [out]
+    if name == "triangle":
+        return [(torch.triu if p["upper"] == "true" else torch.tril)(x[0], int(p["diagonal"]))]
+    if name == "stopGradient":
+        return [x[0]]
+    if name == "reduce":
+        return [reduce(p["kind"], x[0], numbers(p["axes"]), p["keepDims"] == "true")]
+    if name == "argReduce":
+        # NumPy gives the first of equal elements, and the first NaN.
+        f = np.argmax if p["kind"] == "max" else np.argmin
+        out = torch.from_numpy(np.asarray(f(x[0].numpy(), axis=int(p["axis"]), keepdims=p["keepDims"] == "true")))
+        return [out]
+    if name == "scan":
+        return [scan(p["kind"], x[0], int(p["axis"]), p["reverse"] == "true", p["exclusive"] == "true")]
+    if name == "sort":
+        return list(order(x[0], int(p["axis"]), p["descending"] == "true"))
+    if name == "topK":
+        axis, k = int(p["axis"]), int(p["k"])
+        return [t.narrow(axis, 0, k) for t in order(x[0], axis, p["largest"] == "true")]
+    if name == "gather":
+        axis = int(p["axis"])
+        picked = torch.index_select(x[0], axis, x[1].reshape(-1) % x[0].shape[axis])
+        return [picked.reshape(list(x[0].shape[:axis]) + list(x[1].shape) + list(x[0].shape[axis + 1:]))]
+    if name == "takeAlong":
+        return [take_along(x[0], x[1], int(p["axis"]))]
+    if name == "gatherND":
+        return [gather_nd(*x)]
+    if name == "scatter":
+        return [scatter(p["kind"], *x, int(p["axis"]))]
+    if name == "scatterAlong":
+        return [scatter_along(p["kind"], *x, int(p["axis"]))]
+    if name == "scatterND":
+        return [scatter_nd(p["kind"], *x)]
+    if name == "dot":
+        return [dot(*x, *(numbers(p[key]) for key in ("lhsBatch", "rhsBatch", "lhsContracting", "rhsContracting")))]
+    if name == "convolution":
+        return [convolve(x, p)]
+    if name == "convolutionInputGradient":
+        return [input_gradient(x, p)]
+    if name == "convolutionKernelGradient":
+        return [kernel_gradient(x, p)]
+    if name == "reduceWindow":
+        return [pool(p["kind"], x[0], p)]
+    if name == "reduceWindowGradient":
+        return [pool_gradient(p["kind"], *x, p)]
+    if name == "maxPoolIndices":
+        values, places = windows(x[0], p, 0)
+        best = first_maximum(values, places)
+        return [torch.gather(places.expand(values.shape), -1, best.unsqueeze(-1)).squeeze(-1)]
+    return composite(name, p, x)
+
+
+def main(source, target):
+    np.seterr(all="ignore")
+    torch.set_num_threads(1)
+    with open(source) as lines, open(target, "w") as out:
+        for line in lines:
+            operation, *operands = line.rstrip("\n").split(" | ")
+            name, *pairs = operation.split(" ")
+            parameters = dict(pair.split("=", 1) for pair in pairs)
+            try:
+                values = results(name, parameters, [operand(text) for text in operands])
+            except Exception as error:
+                raise SystemExit("%s: %r" % (line.strip(), error)) from error
+            out.write("\t".join([line.rstrip("\n")] + [write(value) for value in values]) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
