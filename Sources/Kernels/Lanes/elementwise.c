@@ -141,18 +141,37 @@ void apus_convert_flat(int64_t count, void *out, int out_type, const void *a, in
 }
 
 // ---- Any strides, any types ---------------------------------------------------------------------
+// 1: contiguous; 0: one element for all; -1: neither.
+static int flat_access(int32_t rank, const int64_t *dims, apus_view v) {
+  if (!v.strides) return 1;
+  bool dense = true, scalar = true;
+  int64_t expected = apus_type_size(v.type);
+  for (int d = rank - 1; d >= 0; d--) {
+    if (dims[d] == 1) continue;
+    dense &= v.strides[d] == expected;
+    scalar &= v.strides[d] == 0;
+    expected *= dims[d];
+  }
+  return dense ? 1 : scalar ? 0 : -1;
+}
+
 static void single(int op, int type, int32_t rank, const int64_t *dims, apus_view out, const apus_view *operands, int arity) {
   if (op == APUS_OP_COPY) {
     apus_convert(rank, dims, out, operands[0]);
     return;
   }
   int result = apus_tile_result_type(op, type);
-  bool flat = !out.strides && out.type == result;
-  for (int k = 0; k < arity; k++) flat &= !operands[k].strides && operands[k].type == (k == 0 && op == APUS_OP_SELECT ? APUS_BOOL : type);
+  bool flat = out.type == result && flat_access(rank, dims, out) == 1;
+  int scalars = 0;
+  for (int k = 0; k < arity && flat; k++) {
+    int access = flat_access(rank, dims, operands[k]);
+    flat = access >= 0 && operands[k].type == (k == 0 && op == APUS_OP_SELECT ? APUS_BOOL : type);
+    if (access == 0) scalars |= 1 << k;
+  }
   if (flat) {
     int64_t count = 1;
     for (int i = 0; i < rank; i++) count *= dims[i];
-    apus_flat(op, type, count, out.base, operands[0].base, arity > 1 ? operands[1].base : NULL, arity > 2 ? operands[2].base : NULL, 0);
+    apus_flat(op, type, count, out.base, operands[0].base, arity > 1 ? operands[1].base : NULL, arity > 2 ? operands[2].base : NULL, scalars);
     return;
   }
   // A program: conversions into temporaries where an operand's type differs, then the operation.

@@ -161,7 +161,7 @@ static void run_group(void *context, int64_t task) {
   const reduction *r = context;
   int64_t items = r->columns ? r->outputs * r->chunks * r->tiles : r->outputs * r->chunks;
   int64_t end = (task + 1) * r->group < items ? (task + 1) * r->group : items;
-  size_t elements = r->columns ? (size_t)SUBROWS * COLUMNS : (size_t)(CHUNK > r->piece ? CHUNK : r->piece) * 2;
+  size_t elements = r->columns ? (size_t)SUBROWS * COLUMNS : (size_t)CHUNK * 2;
   char *buffer = apus_allocate(elements * 16), *raw = buffer + elements * 8;
   for (int64_t i = task * r->group; i < end; i++) {
     if (r->columns) column_item(r, i, buffer, raw);
@@ -260,7 +260,8 @@ static void plan(reduction *r) {
     r->inner = r->dims[r->reduced - 1];
     r->rows = r->count / r->inner;
     if (r->inner > CHUNK) {
-      bool in_place = r->type == r->accumulate && r->strides[r->reduced - 1] == r->size;
+      bool truth = r->kind == APUS_REDUCE_ANY || r->kind == APUS_REDUCE_ALL;
+      bool in_place = !truth && r->type == r->accumulate && r->strides[r->reduced - 1] == r->size;  // no buffer
       r->piece = in_place && !r->moments ? CHUNK * 8 : CHUNK;
       r->rows_per_chunk = 0;
       r->chunks = r->rows * ((r->inner + r->piece - 1) / r->piece);
