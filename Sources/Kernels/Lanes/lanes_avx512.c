@@ -3,6 +3,9 @@
 #include "lanes.h"
 #include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #if defined(__x86_64__)
 #define APUS_LANES_BYTES 64

@@ -3,6 +3,9 @@
 #include "lanes.h"
 #include <math.h>
 #include <string.h>
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
 
 #define APUS_LANES_BYTES 16
 #if defined(__aarch64__)
