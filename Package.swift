@@ -34,13 +34,13 @@ let package = Package(
       name: "apus",
       dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
       path: "Sources/CLI", swiftSettings: strict),
-    .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], exclude: ["optimizers.py"], swiftSettings: strict),
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
     .testTarget(
       name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
-    .testTarget(name: "CLITests", dependencies: ["Apus"], swiftSettings: strict),
+    .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]
 )
