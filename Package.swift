@@ -19,17 +19,20 @@ let package = Package(
     .executable(name: "apus", targets: ["apus"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
   ],
   targets: [
     .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
     .target(name: "ApusIR", path: "Sources/IR", swiftSettings: core),
     .target(name: "ApusCPU", dependencies: ["ApusIR", "CApusKernels"], path: "Sources/CPU", swiftSettings: core),
-    .target(name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: core),
+    .target(
+      name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: core),
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
-    .target(name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict),
+    .target(
+      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict
+    ),
     .executableTarget(
       name: "apus",
       dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
@@ -39,7 +42,8 @@ let package = Package(
     .testTarget(
       name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
-    .testTarget(name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
+    .testTarget(
+      name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]

@@ -19,7 +19,10 @@ struct Inspect: ParsableCommand {
 
   private func show(_ file: SafetensorsFile, title: String) {
     let rows = file.entries.map { entry in
-      (printable(entry.name), entry.dataType.rawValue, "[" + entry.shape.map(String.init).joined(separator: ", ") + "]", entry.range.count)
+      (
+        printable(entry.name), entry.dataType.rawValue, "[" + entry.shape.map(String.init).joined(separator: ", ") + "]",
+        entry.range.count
+      )
     }
     let parameters = file.entries.reduce(0) { $0 &+ $1.shape.reduce(1, &*) }
     let bytes = rows.reduce(0) { $0 + $1.3 }
@@ -36,7 +39,8 @@ struct Inspect: ParsableCommand {
   private func printable(_ text: String) -> String {
     String(
       text.unicodeScalars.prefix(200).flatMap { scalar -> [Character] in
-        scalar.value < 32 || (127..<160).contains(scalar.value) ? Array("\\u{\(String(scalar.value, radix: 16))}") : [Character(scalar)]
+        scalar.value < 32 || (127..<160).contains(scalar.value)
+          ? Array("\\u{\(String(scalar.value, radix: 16))}") : [Character(scalar)]
       })
   }
 }

@@ -22,7 +22,8 @@ final class FashionNet: Module {
 struct Quickstart: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Train a convolutional network on Fashion-MNIST: 60,000 real images.",
-    discussion: "Trains, evaluates on the 10,000 test images, saves the weights, and shows what the network says of a few images.")
+    discussion: "Trains, evaluates on the 10,000 test images, saves the weights, and shows what the network says of a few images."
+  )
 
   @Option(help: "Passes over the training images.")
   var epochs = 6
@@ -51,13 +52,17 @@ struct Quickstart: AsyncParsableCommand {
   func run() async throws {
     let begin = Clock.seconds()
     let (train, test) = try await ImageClassificationDataset.fashionMNIST(folder: data)
-    print("Fashion-MNIST: \(grouped(train.count)) training and \(grouped(test.count)) test images in \(train.classNames.count) classes")
+    print(
+      "Fashion-MNIST: \(grouped(train.count)) training and \(grouped(test.count)) test images in \(train.classNames.count) classes"
+    )
 
     Apus.seed(seed)
     let model = FashionNet()
     let optimizer = AdamW(model.parameters, learningRate: learningRate, weightDecay: 0.02)
     let loader = DataLoader(train, batchSize: batchSize, shuffle: true, dropLast: true, seed: seed)
-    print("\(grouped(model.parameters.reduce(0) { $0 + $1.shape.elementCount })) parameters, \(epochs) epochs of \(loader.count) steps")
+    print(
+      "\(grouped(model.parameters.reduce(0) { $0 + $1.shape.elementCount })) parameters, \(epochs) epochs of \(loader.count) steps"
+    )
 
     let started = Clock.seconds()
     let steps = epochs * loader.count

@@ -9,7 +9,8 @@ import Testing
   }
 
   /// The command stands beside the test runner.
-  private static let command = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent("apus")
+  private static let command = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
+    "apus")
 
   private func run(_ arguments: String...) throws -> Output {
     let process = Process()
@@ -51,7 +52,8 @@ import Testing
     let names = Set(list.out.split(separator: "\n").map(String.init))
     #expect(
       names.isSuperset(of: [
-        "peak", "op_overhead", "op_overhead_tape", "op_overhead_grad", "elementwise_chain", "softmax", "layernorm", "matmul_f32_256",
+        "peak", "op_overhead", "op_overhead_tape", "op_overhead_grad", "elementwise_chain", "softmax", "layernorm",
+        "matmul_f32_256",
         "matmul_f32_1024", "matmul_f32_2048", "matmul_bf16_1024", "conv_64_56_fwd", "conv_64_56_bwd", "conv_256_14_fwd",
         "conv_256_14_bwd", "conv_dw128_28_fwd", "conv_dw128_28_bwd", "mlp_train", "lenet_train", "cifar_cnn_train",
       ]))

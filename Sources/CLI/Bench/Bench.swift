@@ -74,7 +74,8 @@ struct Bench: ParsableCommand {
     let middle = sorted.count / 2
     let median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
     return Report(
-      workload: workload.name, mode: "eager", threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3, count: samples.count,
+      workload: workload.name, mode: "eager", threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3,
+      count: samples.count,
       firstStep: first, peakMemory: ProcessUsage.peakMemoryMB(), throughput: workload.items / median, unit: workload.unit,
       otherCores: otherCores)
   }

@@ -24,7 +24,8 @@ extension Workload {
     },
     trainingWorkload("lenet_train", batch: 32, input: [1, 28, 28]) {
       let model = Sequential(
-        Conv2d(1, 6, kernelSize: 5, padding: 2), ReLU(), AvgPool2d(2), Conv2d(6, 16, kernelSize: 5), ReLU(), AvgPool2d(2), Flatten(),
+        Conv2d(1, 6, kernelSize: 5, padding: 2), ReLU(), AvgPool2d(2), Conv2d(6, 16, kernelSize: 5), ReLU(), AvgPool2d(2),
+        Flatten(),
         Linear(400, 120), ReLU(), Linear(120, 84), ReLU(), Linear(84, 10))
       return (model, { SGD($0, learningRate: 0.01) })
     },
