@@ -22,7 +22,8 @@ extension CPU {
       let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       apus_layer_norm(
-        x.elementType.code, n, c, x.pointer, s, weight.pointer, bias.pointer, epsilon, out[0].pointer, s, out[1].pointer, out[2].pointer)
+        x.elementType.code, n, c, x.pointer, s, weight.pointer, bias.pointer, epsilon, out[0].pointer, s, out[1].pointer,
+        out[2].pointer)
       return out
     case .layerNormGradient:
       let (dy, x, weight) = (inputs[0].rowMajor(), inputs[1].rowMajor(), inputs[2].rowMajor())
@@ -55,7 +56,8 @@ extension CPU {
       let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       let bad = apus_cross_entropy(
-        x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing, out[0].pointer,
+        x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing,
+        out[0].pointer,
         out[1].pointer)
       if bad >= 0 {
         let label = labels.pointer.assumingMemoryBound(to: Int64.self)[Int(bad)]
@@ -68,7 +70,8 @@ extension CPU {
       let out = CPUArray(uninitialized: x.shape, x.elementType)
       let (n, c, s) = rows(x)
       apus_cross_entropy_grad(
-        x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing, lse.pointer,
+        x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing,
+        lse.pointer,
         dloss.pointer, Int64(dloss.strides[0] * dloss.elementType.byteSize), out.pointer, s)
       return [out]
     case .linear: return [linear(inputs[0], inputs[1], inputs[2], types[0].shape)]

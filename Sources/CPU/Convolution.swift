@@ -47,7 +47,8 @@ extension CPU {
     if count > 2 { triple.2 = Int64(value(2)) }
   }
 
-  static func convolution(_ p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ shape: Shape) -> CPUArray {
+  static func convolution(_ p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ shape: Shape) -> CPUArray
+  {
     let y = channelsLast(shape, x.elementType)
     if y.elementCount == 0 { return y }
     var c = describe(p, x: x, w: w, y: y)

@@ -17,7 +17,9 @@ public struct ExecutionError: Error, Sendable, CustomStringConvertible {
 public enum CPU {
   /// Runs `operation` now. `types` is what its shape rule gave.
   /// - Throws: ``ExecutionError`` for values the shape rule cannot see.
-  public static func execute(_ operation: Operation, _ inputs: [CPUArray], _ types: [TensorType]) throws(ExecutionError) -> [CPUArray] {
+  public static func execute(_ operation: Operation, _ inputs: [CPUArray], _ types: [TensorType]) throws(ExecutionError)
+    -> [CPUArray]
+  {
     switch operation {
     case .unary(let kind): [unary(kind, inputs[0], types[0].elementType, reuse: false)]
     case .binary(let kind): [binary(kind, inputs[0], inputs[1], reuse: .neither)]

@@ -2,7 +2,9 @@ import ApusIR
 import CApusKernels
 
 extension CPU {
-  private static func outOfRange(_ operation: Operation, _ indices: CPUArray, at position: Int64, size: Int, axis: Int) -> ExecutionError {
+  private static func outOfRange(_ operation: Operation, _ indices: CPUArray, at position: Int64, size: Int, axis: Int)
+    -> ExecutionError
+  {
     let indices = indices.rowMajor()
     let values = indices.pointer.assumingMemoryBound(to: Int64.self)
     return ExecutionError(
@@ -17,7 +19,8 @@ extension CPU {
     let outer = x.shape[..<axis].reduce(1, *)
     let inner = x.shape[(axis + 1)...].reduce(1, *)
     let bad = apus_take(
-      Int64(outer), Int64(x.shape[axis]), Int64(indices.elementCount), Int64(inner * x.elementType.byteSize), out.pointer, x.pointer,
+      Int64(outer), Int64(x.shape[axis]), Int64(indices.elementCount), Int64(inner * x.elementType.byteSize), out.pointer,
+      x.pointer,
       indices.pointer, ElementType.int64.code)
     if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
     return out
@@ -37,7 +40,9 @@ extension CPU {
     return out
   }
 
-  static func takeAlong(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int) throws(ExecutionError) -> CPUArray {
+  static func takeAlong(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int) throws(ExecutionError)
+    -> CPUArray
+  {
     let out = CPUArray(uninitialized: indices.shape, x.elementType)
     let bad = withDimensions(indices.shape) { dims in
       out.withByteStrides { to in
@@ -81,14 +86,17 @@ extension CPU {
   }
 
   private static func withIndexed<R>(
-    _ x: CPUArray, _ coordinates: CPUArray, _ k: Int, _ body: (UnsafePointer<Int64>, UnsafePointer<Int64>, [UnsafeRawPointer?]) -> R
+    _ x: CPUArray, _ coordinates: CPUArray, _ k: Int,
+    _ body: (UnsafePointer<Int64>, UnsafePointer<Int64>, [UnsafeRawPointer?]) -> R
   ) -> R {
     let m = coordinates.shape[1]
     let arrays = (0..<k).map { UnsafeRawPointer?(coordinates.pointer + $0 * m * 8) }
     return withDimensions(x.shape) { dims in x.withByteStrides { strides in body(dims, strides, arrays) } }
   }
 
-  static func gatherND(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ shape: Shape) throws(ExecutionError) -> CPUArray {
+  static func gatherND(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ shape: Shape) throws(ExecutionError)
+    -> CPUArray
+  {
     let k = indices.shape[indices.shape.count - 1]
     let coordinates = columns(indices, k)
     let m = coordinates.shape[1]

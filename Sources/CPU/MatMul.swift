@@ -22,7 +22,9 @@ extension CPU {
     }
 
     private static func merge(_ x: CPUArray, _ batch: Int, _ rows: Int, _ columns: Int) -> (Int, Int, Int, Int)? {
-      guard let r = merge(x, batch..<(batch + rows)), let c = merge(x, (batch + rows)..<(batch + rows + columns)) else { return nil }
+      guard let r = merge(x, batch..<(batch + rows)), let c = merge(x, (batch + rows)..<(batch + rows + columns)) else {
+        return nil
+      }
       return (r.size, r.stride, c.size, c.stride)
     }
 

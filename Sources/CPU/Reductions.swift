@@ -49,7 +49,8 @@ extension CPU {
     withDimensions(x.shape) { dims in
       x.withByteStrides { strides in
         apus_scan(
-          Int32(code.rawValue), Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, Int32(axis), exclusive, reverse,
+          Int32(code.rawValue), Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, Int32(axis), exclusive,
+          reverse,
           out.pointer, x.elementType.code)
       }
     }

@@ -88,7 +88,8 @@ extension Operation {
       try require(w.shape.count == 2, "the weight needs two dimensions [out, in], got \(w.shape)")
       try require(
         x.shape[x.shape.count - 1] == w.shape[1],
-        "the input of shape \(x.shape) has \(x.shape[x.shape.count - 1]) features; a weight of shape \(w.shape) takes \(w.shape[1])")
+        "the input of shape \(x.shape) has \(x.shape[x.shape.count - 1]) features; a weight of shape \(w.shape) takes \(w.shape[1])"
+      )
       try require(b.shape == [w.shape[0]], "the bias has shape \(b.shape), expected [\(w.shape[0])]")
       var shape = x.shape
       shape[shape.count - 1] = w.shape[0]
@@ -109,13 +110,15 @@ extension Operation {
 
   private func checkVector(_ v: TensorType, _ size: Int, _ x: TensorType, _ what: String) throws(OperationError) {
     try require(
-      v == TensorType([size], x.elementType), "\(what) is \(v), expected \(x.elementType)[\(size)] for an input of shape \(x.shape)")
+      v == TensorType([size], x.elementType),
+      "\(what) is \(v), expected \(x.elementType)[\(size)] for an input of shape \(x.shape)")
   }
 
   private func checkLabels(_ logits: TensorType, _ labels: TensorType) throws(OperationError) {
     try require(logits.shape.count == 2, "the logits need two dimensions [rows, classes], got \(logits.shape)")
     try require(labels.elementType == .int64, "labels must be int64, got \(labels.elementType)")
     try require(
-      labels.shape == [logits.shape[0]], "labels have shape \(labels.shape), expected [\(logits.shape[0])] for logits \(logits.shape)")
+      labels.shape == [logits.shape[0]],
+      "labels have shape \(labels.shape), expected [\(logits.shape[0])] for logits \(logits.shape)")
   }
 }

@@ -2,7 +2,8 @@ extension Operation {
   func inferConvolution(_ inputs: [TensorType]) throws(OperationError) -> TensorType {
     switch self {
     case .convolution(let p):
-      try require(inputs.count == 2 || inputs.count == 3, "takes input, kernel and an optional bias, got \(inputs.count) operands")
+      try require(
+        inputs.count == 2 || inputs.count == 3, "takes input, kernel and an optional bias, got \(inputs.count) operands")
       let (x, w) = (inputs[0], inputs[1])
       try checkParameters(p)
       try checkImage(x, p.spatialRank)
@@ -105,7 +106,8 @@ extension Operation {
 
   private func checkKernel(_ w: TensorType, _ p: ConvolutionParameters) throws(OperationError) {
     try require(
-      w.shape.count == p.spatialRank + 2, "the kernel needs \(p.spatialRank + 2) dimensions [out, in / groups, …], got \(w.shape)")
+      w.shape.count == p.spatialRank + 2, "the kernel needs \(p.spatialRank + 2) dimensions [out, in / groups, …], got \(w.shape)"
+    )
     try require(
       w.shape[0] % p.groups == 0, "the \(w.shape[0]) output channels are not divisible by \(p.groups) groups")
     try require(w.shape[2...].allSatisfy { $0 > 0 }, "the kernel of shape \(w.shape) is empty")

@@ -8,7 +8,8 @@ extension Operation {
     case .floor, .ceil, .round, .trunc:
       if x.elementType == .bool { throw OperationError(self, "does not take bool tensors") }
       return x
-    case .sqrt, .rsqrt, .reciprocal, .exp, .expm1, .exp2, .log, .log1p, .log2, .sin, .cos, .tan, .asin, .acos, .atan, .sinh, .cosh,
+    case .sqrt, .rsqrt, .reciprocal, .exp, .expm1, .exp2, .log, .log1p, .log2, .sin, .cos, .tan, .asin, .acos, .atan, .sinh,
+      .cosh,
       .asinh, .acosh, .atanh, .tanh, .sigmoid, .erf, .erfc, .erfInv, .gelu, .geluTanh, .silu, .softplus:
       if !x.elementType.isFloatingPoint {
         throw OperationError(self, "takes floating point tensors, got \(x.elementType)\(x.shape)")

@@ -22,7 +22,8 @@ extension Operation {
       let (x, y) = (a.shape[d.lhsContracting[i]], b.shape[d.rhsContracting[i]])
       try require(
         x == y,
-        "inner dimensions differ: \(a.shape) × \(b.shape); expected the right side to have \(x) in dimension \(d.rhsContracting[i])")
+        "inner dimensions differ: \(a.shape) × \(b.shape); expected the right side to have \(x) in dimension \(d.rhsContracting[i])"
+      )
     }
     let free = d.lhsFree(rank: a.shape.count).map { a.shape[$0] } + d.rhsFree(rank: b.shape.count).map { b.shape[$0] }
     try require(shape.count + free.count <= Shape.maxRank, "the result would have more than \(Shape.maxRank) dimensions")

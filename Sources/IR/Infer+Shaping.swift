@@ -30,7 +30,8 @@ extension Operation {
       for i in 0..<x.shape.count {
         try require(step[i] > 0, "the step \(step[i]) of dimension \(i) is not positive")
         try require(
-          size[i] >= 0 && start[i] >= 0 && (size[i] == 0 ? start[i] <= x.shape[i] : start[i] + (size[i] - 1) * step[i] < x.shape[i]),
+          size[i] >= 0 && start[i] >= 0
+            && (size[i] == 0 ? start[i] <= x.shape[i] : start[i] + (size[i] - 1) * step[i] < x.shape[i]),
           "\(size[i]) elements from \(start[i]) by \(step[i]) do not fit dimension \(i) of shape \(x.shape)")
       }
       return TensorType(size, x.elementType)

@@ -38,7 +38,8 @@ extension Operation {
         let (a, b) = try two(inputs)
         return [try inferDot(dimensions, a, b)]
       }()
-    case .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices:
+    case .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient,
+      .maxPoolIndices:
       [try inferConvolution(inputs)]
     case .composite(let composite): try inferComposite(composite, inputs)
     }

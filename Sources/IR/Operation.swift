@@ -370,7 +370,8 @@ extension Operation {
       switch composite {
       case .layerNorm, .layerNormGradient, .batchNorm, .batchNormGradient: 3
       case .rmsNorm, .rmsNormGradient, .softmaxCrossEntropy: 2
-      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropyGradient, .linear:
+      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropyGradient,
+        .linear:
         1
       }
     case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .broadcast, .reshape,

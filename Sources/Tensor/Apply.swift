@@ -19,7 +19,8 @@ package func apply(_ operation: Operation, _ inputs: [Tensor]) -> [Tensor] {
   results.reserveCapacity(types.count)
   if let tracer = activeTracer(state, inputs) {
     for (i, symbol) in tracer.record(operation, inputs, types).enumerated() {
-      results.append(Tensor(TensorHandle(traced: types[i], symbol: symbol, types[i].elementType.isFloatingPoint ? node : nil, result: i)))
+      results.append(
+        Tensor(TensorHandle(traced: types[i], symbol: symbol, types[i].elementType.isFloatingPoint ? node : nil, result: i)))
     }
   } else {
     let arrays: [CPUArray]

@@ -17,7 +17,8 @@ public func logSoftmax(_ x: Tensor, axis: Int = -1) -> Tensor {
 public func layerNorm(
   _ x: Tensor, normalizedShape: Shape, weight: Tensor? = nil, bias: Tensor? = nil, epsilon: Double = 1e-5
 ) -> Tensor {
-  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape else {
+  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape
+  else {
     stop("layerNorm: an input of shape \(x.shape) does not end in \(normalizedShape)")
   }
   let n = normalizedShape.elementCount
@@ -29,7 +30,8 @@ public func layerNorm(
 
 /// x / √(mean(x²) + ε) · weight over the last dimensions.
 public func rmsNorm(_ x: Tensor, normalizedShape: Shape, weight: Tensor? = nil, epsilon: Double = 1e-6) -> Tensor {
-  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape else {
+  guard x.rank >= normalizedShape.count, !normalizedShape.isEmpty, Shape(x.shape.suffix(normalizedShape.count)) == normalizedShape
+  else {
     stop("rmsNorm: an input of shape \(x.shape) does not end in \(normalizedShape)")
   }
   let n = normalizedShape.elementCount
@@ -59,7 +61,8 @@ public func batchNorm(
 /// - Parameters:
 ///   - logits: [rows, classes].
 ///   - labels: int64 [rows].
-public func softmaxCrossEntropy(_ logits: Tensor, _ labels: Tensor, ignoreIndex: Int = -100, labelSmoothing: Double = 0) -> Tensor {
+public func softmaxCrossEntropy(_ logits: Tensor, _ labels: Tensor, ignoreIndex: Int = -100, labelSmoothing: Double = 0) -> Tensor
+{
   let composite = Composite.softmaxCrossEntropy(ignoreIndex: ignoreIndex, labelSmoothing: labelSmoothing)
   return apply(.composite(composite), [logits, labels.converted(to: .int64)])[0].converted(to: logits.elementType)
 }
@@ -141,7 +144,9 @@ extension Composite {
       let axes = perChannel(value)
       let normal = (value - channels(x[3], value)) * channels(rstd, value)
       let g = dy * channels(weight, value)
-      let dx = (g - channels(g.mean(axes: axes), value) - normal * channels((g * normal).mean(axes: axes), value)) * channels(rstd, value)
+      let dx =
+        (g - channels(g.mean(axes: axes), value) - normal * channels((g * normal).mean(axes: axes), value))
+        * channels(rstd, value)
       return [
         dx.converted(to: x[1].elementType), (dy * normal).sum(axes: axes).converted(to: x[2].elementType),
         dy.sum(axes: axes).converted(to: x[2].elementType),

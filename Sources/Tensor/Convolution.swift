@@ -28,7 +28,8 @@ public func convolution(
   let pad = Shape.spatial(padding, n, "padding", "convolution")
   let p = ConvolutionParameters(
     stride: .spatial(stride, n, "stride", "convolution"), padLow: pad, padHigh: pad,
-    kernelDilation: .spatial(dilation, n, "dilation", "convolution"), inputDilation: Shape(repeating: 1, count: n), groups: groups)
+    kernelDilation: .spatial(dilation, n, "dilation", "convolution"), inputDilation: Shape(repeating: 1, count: n), groups: groups
+  )
   return apply(.convolution(p), bias.map { [x, weight, $0] } ?? [x, weight])[0]
 }
 
@@ -66,12 +67,17 @@ public func convolutionTranspose(
 ) -> Tensor {
   let n = x.rank - 2
   guard (1...3).contains(n), weight.rank == x.rank else {
-    stop("convolutionTranspose: takes [batch, channels, …] and a kernel of as many dimensions, got \(x.shape) and \(weight.shape)")
+    stop(
+      "convolutionTranspose: takes [batch, channels, …] and a kernel of as many dimensions, got \(x.shape) and \(weight.shape)")
   }
   guard x.shape[1] == weight.shape[0] else {
-    stop("convolutionTranspose: the input of shape \(x.shape) has \(x.shape[1]) channels, the kernel of shape \(weight.shape) takes \(weight.shape[0])")
+    stop(
+      "convolutionTranspose: the input of shape \(x.shape) has \(x.shape[1]) channels, the kernel of shape \(weight.shape) takes \(weight.shape[0])"
+    )
   }
-  let (s, d) = (Shape.spatial(stride, n, "stride", "convolutionTranspose"), Shape.spatial(dilation, n, "dilation", "convolutionTranspose"))
+  let (s, d) = (
+    Shape.spatial(stride, n, "stride", "convolutionTranspose"), Shape.spatial(dilation, n, "dilation", "convolutionTranspose")
+  )
   let pad = Shape.spatial(padding, n, "padding", "convolutionTranspose")
   let extra = Shape.spatial(outputPadding, n, "outputPadding", "convolutionTranspose")
   var size = s
@@ -97,7 +103,8 @@ private func pool(
 }
 
 private func makeWindow(
-  _ x: Tensor, _ n: Int, _ kernelSize: [Int], _ stride: [Int]?, _ padding: [Int], _ dilation: [Int], _ ceilMode: Bool, _ function: String
+  _ x: Tensor, _ n: Int, _ kernelSize: [Int], _ stride: [Int]?, _ padding: [Int], _ dilation: [Int], _ ceilMode: Bool,
+  _ function: String
 ) -> Window {
   guard x.rank == n + 2 else { stop("\(function): takes \(n + 2) dimensions [batch, channels, …], got shape \(x.shape)") }
   let size = Shape.spatial(kernelSize, n, "kernelSize", function)
@@ -118,13 +125,19 @@ private func makeWindow(
 }
 
 /// The largest element of each window; padding counts as −∞. The stride is the window's size if not given.
-public func maxPool1d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false) -> Tensor {
+public func maxPool1d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false
+) -> Tensor {
   pool(.max, x, 1, [kernelSize], stride.map { [$0] }, [padding], [dilation], ceilMode: ceilMode, "maxPool1d")
 }
-public func maxPool2d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false) -> Tensor {
+public func maxPool2d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false
+) -> Tensor {
   pool(.max, x, 2, [kernelSize], stride.map { [$0] }, [padding], [dilation], ceilMode: ceilMode, "maxPool2d")
 }
-public func maxPool3d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false) -> Tensor {
+public func maxPool3d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, dilation: Int = 1, ceilMode: Bool = false
+) -> Tensor {
   pool(.max, x, 3, [kernelSize], stride.map { [$0] }, [padding], [dilation], ceilMode: ceilMode, "maxPool3d")
 }
 
@@ -136,13 +149,19 @@ public func maxPool(
 }
 
 /// The mean of each window. `countIncludePad`: padding counts as zeros (PyTorch's default) or not at all.
-public func avgPool1d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true) -> Tensor {
+public func avgPool1d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true
+) -> Tensor {
   avgPool(x, 1, [kernelSize], stride.map { [$0] }, [padding], ceilMode, countIncludePad, "avgPool1d")
 }
-public func avgPool2d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true) -> Tensor {
+public func avgPool2d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true
+) -> Tensor {
   avgPool(x, 2, [kernelSize], stride.map { [$0] }, [padding], ceilMode, countIncludePad, "avgPool2d")
 }
-public func avgPool3d(_ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true) -> Tensor {
+public func avgPool3d(
+  _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true
+) -> Tensor {
   avgPool(x, 3, [kernelSize], stride.map { [$0] }, [padding], ceilMode, countIncludePad, "avgPool3d")
 }
 
@@ -185,7 +204,8 @@ func adaptivePool(_ kind: WindowReductionKind, _ x: Tensor, _ outputSize: [Int],
     let size = Shape((0..<n).map { sizes[$0] / out[$0] })
     let zero = Shape(repeating: 0, count: n)
     return apply(
-      .reduceWindow(kind, Window(size: size, stride: size, padLow: zero, padHigh: zero, dilation: Shape(repeating: 1, count: n))), x)
+      .reduceWindow(kind, Window(size: size, stride: size, padLow: zero, padHigh: zero, dilation: Shape(repeating: 1, count: n))),
+      x)
   }
   // Uneven windows: one dimension at a time, joined piece by piece.
   var result = x

@@ -1,11 +1,12 @@
-
 extension UnaryKind {
   /// Steps and tests have the gradient zero everywhere, so they have no history.
   @usableFromInline var isDifferentiable: Bool {
     switch self {
     case .sign, .floor, .ceil, .round, .trunc, .not, .isNaN, .isInfinite, .isFinite: false
-    case .neg, .abs, .sqrt, .rsqrt, .reciprocal, .square, .exp, .expm1, .exp2, .log, .log1p, .log2, .sin, .cos, .tan, .asin, .acos,
-      .atan, .sinh, .cosh, .asinh, .acosh, .atanh, .tanh, .sigmoid, .erf, .erfc, .erfInv, .relu, .gelu, .geluTanh, .silu, .softplus:
+    case .neg, .abs, .sqrt, .rsqrt, .reciprocal, .square, .exp, .expm1, .exp2, .log, .log1p, .log2, .sin, .cos, .tan, .asin,
+      .acos,
+      .atan, .sinh, .cosh, .asinh, .acosh, .atanh, .tanh, .sigmoid, .erf, .erfc, .erfInv, .relu, .gelu, .geluTanh, .silu,
+      .softplus:
       true
     }
   }
@@ -14,7 +15,8 @@ extension UnaryKind {
     switch self {
     case .neg, .sign, .floor, .ceil, .round, .trunc, .not, .isNaN, .isInfinite, .isFinite: (0, false)
     case .sqrt, .rsqrt, .reciprocal, .exp, .expm1, .exp2, .tan, .tanh, .sigmoid, .relu, .erfInv: (0, true)
-    case .abs, .square, .log, .log1p, .log2, .sin, .cos, .asin, .acos, .atan, .sinh, .cosh, .asinh, .acosh, .atanh, .erf, .erfc, .gelu,
+    case .abs, .square, .log, .log1p, .log2, .sin, .cos, .asin, .acos, .atan, .sinh, .cosh, .asinh, .acosh, .atanh, .erf, .erfc,
+      .gelu,
       .geluTanh, .silu, .softplus:
       (1, false)
     }

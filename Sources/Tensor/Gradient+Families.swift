@@ -128,7 +128,8 @@ extension Operation {
     if sink.needs(0) {
       // dy [batch, lhsFree, rhsFree] · b over rhsFree: [batch, lhsFree, rhsContracting in b's order]
       let contracted = DotDimensions(
-        lhsBatch: batchAxes, rhsBatch: d.rhsBatch, lhsContracting: Axes((batch + lhsFree.count)..<dy.rank), rhsContracting: rhsFree)
+        lhsBatch: batchAxes, rhsBatch: d.rhsBatch, lhsContracting: Axes((batch + lhsFree.count)..<dy.rank),
+        rhsContracting: rhsFree)
       let product = apply(.dot(contracted), dy, b)
       let order = Axes(d.rhsContracting.sorted())
       let source = Array(d.lhsBatch) + Array(lhsFree) + order.map { d.lhsContracting[d.rhsContracting.firstIndex(of: $0)!] }
@@ -148,15 +149,23 @@ extension Operation {
   func propagateConvolution(_ dy: Tensor, _ sink: GradientSink) {
     switch self {
     case .convolution(let p):
-      if sink.needs(0) { sink.add(0, apply(.convolutionInputGradient(p, inputSize: Shape(sink.shape(0)[2...])), dy, sink.input(1))) }
-      if sink.needs(1) { sink.add(1, apply(.convolutionKernelGradient(p, kernelSize: Shape(sink.shape(1)[2...])), sink.input(0), dy)) }
+      if sink.needs(0) {
+        sink.add(0, apply(.convolutionInputGradient(p, inputSize: Shape(sink.shape(0)[2...])), dy, sink.input(1)))
+      }
+      if sink.needs(1) {
+        sink.add(1, apply(.convolutionKernelGradient(p, kernelSize: Shape(sink.shape(1)[2...])), sink.input(0), dy))
+      }
       if sink.needs(2) { sink.add(2, apply(.reduce(.sum, Axes([0] + Array(2..<dy.rank)), keepDims: false), dy)) }
     // The convolution is linear in each operand, so its gradients are each other's gradients.
     case .convolutionInputGradient(let p, _):  // (dy₀, w) → dx₀; the gradient that arrives has x's shape
       if sink.needs(0) { sink.add(0, apply(.convolution(p), dy, sink.input(1))) }
-      if sink.needs(1) { sink.add(1, apply(.convolutionKernelGradient(p, kernelSize: Shape(sink.shape(1)[2...])), dy, sink.input(0))) }
+      if sink.needs(1) {
+        sink.add(1, apply(.convolutionKernelGradient(p, kernelSize: Shape(sink.shape(1)[2...])), dy, sink.input(0)))
+      }
     case .convolutionKernelGradient(let p, _):  // (x, dy₀) → dw₀; the gradient that arrives has w's shape
-      if sink.needs(0) { sink.add(0, apply(.convolutionInputGradient(p, inputSize: Shape(sink.shape(0)[2...])), sink.input(1), dy)) }
+      if sink.needs(0) {
+        sink.add(0, apply(.convolutionInputGradient(p, inputSize: Shape(sink.shape(0)[2...])), sink.input(1), dy))
+      }
       if sink.needs(1) { sink.add(1, apply(.convolution(p), sink.input(0), dy)) }
     case .reduceWindow(let kind, let window):
       // Only for max are x's values read; a zero of x's shape stands for it otherwise.

@@ -91,7 +91,8 @@ extension Tensor {
     var requested: UInt64 = 0
     for variable in variables { requested |= variable.leaf.leaves }
     let table = backward(
-      from: [(self, seed(cotangent))], requested: requested, createGraph: createGraph, releasing: releasingHistory && !createGraph)
+      from: [(self, seed(cotangent))], requested: requested, createGraph: createGraph, releasing: releasingHistory && !createGraph
+    )
     return Gradients(variables: variables, values: variables.map { table.gradient(of: $0.leaf) })
   }
 

@@ -66,7 +66,8 @@ public final class Generator: Sendable {
 public func seed(_ seed: UInt64) { Generator.default.seed(seed) }
 
 extension Tensor {
-  private static func random(_ kind: RandomParameters.Kind, _ shape: Shape, _ type: ElementType, _ generator: Generator) -> Tensor {
+  private static func random(_ kind: RandomParameters.Kind, _ shape: Shape, _ type: ElementType, _ generator: Generator) -> Tensor
+  {
     apply(.random(RandomParameters(kind, shape, type)), generator.draw(type, shape.elementCount))
   }
 
@@ -77,7 +78,8 @@ extension Tensor {
 
   /// Normally distributed.
   public static func normal(
-    _ shape: Shape, mean: Double = 0, standardDeviation: Double = 1, _ type: ElementType = .float32, generator: Generator = .default
+    _ shape: Shape, mean: Double = 0, standardDeviation: Double = 1, _ type: ElementType = .float32,
+    generator: Generator = .default
   ) -> Tensor { random(.normal(mean: mean, standardDeviation: standardDeviation), shape, type, generator) }
 
   /// Standard normal.
@@ -96,7 +98,8 @@ extension Tensor {
     _ type: ElementType = .float32, generator: Generator = .default
   ) -> Tensor {
     let (low, high) = (low ?? mean - 2 * standardDeviation, high ?? mean + 2 * standardDeviation)
-    return random(.truncatedNormal(mean: mean, standardDeviation: standardDeviation, low: low, high: high), shape, type, generator)
+    return random(
+      .truncatedNormal(mean: mean, standardDeviation: standardDeviation, low: low, high: high), shape, type, generator)
   }
 
   /// True with this probability.

@@ -10,7 +10,9 @@ extension Tensor {
   private var widened: Tensor { elementType.isFloatingPoint ? self : converted(to: .int64) }
 
   /// The product over some axes, or all; integers as int64.
-  public func product(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor { widened.reduce(.product, axes, keepDims, "product") }
+  public func product(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor {
+    widened.reduce(.product, axes, keepDims, "product")
+  }
   public func product(axis: Int, keepDims: Bool = false) -> Tensor { product(axes: [axis], keepDims: keepDims) }
 
   /// The mean over some axes, or all. Floating point only.
@@ -49,14 +51,20 @@ extension Tensor {
   public func min(axis: Int, keepDims: Bool = false) -> Tensor { min(axes: [axis], keepDims: keepDims) }
 
   /// Whether all elements (not zero, for numbers) hold, over some axes or all.
-  public func all(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor { converted(to: .bool).reduce(.all, axes, keepDims, "all") }
+  public func all(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor {
+    converted(to: .bool).reduce(.all, axes, keepDims, "all")
+  }
   public func all(axis: Int, keepDims: Bool = false) -> Tensor { all(axes: [axis], keepDims: keepDims) }
   /// Whether any element (not zero, for numbers) holds, over some axes or all.
-  public func any(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor { converted(to: .bool).reduce(.any, axes, keepDims, "any") }
+  public func any(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor {
+    converted(to: .bool).reduce(.any, axes, keepDims, "any")
+  }
   public func any(axis: Int, keepDims: Bool = false) -> Tensor { any(axes: [axis], keepDims: keepDims) }
 
   /// The Euclidean norm over some axes, or all.
-  public func norm(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor { sqrt(square(self).sum(axes: axes, keepDims: keepDims)) }
+  public func norm(axes: [Int]? = nil, keepDims: Bool = false) -> Tensor {
+    sqrt(square(self).sum(axes: axes, keepDims: keepDims))
+  }
 
   /// The int64 position of the first largest element along the axis, or in the flattened tensor.
   public func argMax(axis: Int? = nil, keepDims: Bool = false) -> Tensor { argReduce(.max, axis, keepDims, "argMax") }

@@ -93,7 +93,8 @@ extension Tensor {
   public func padded(_ padding: [(before: Int, after: Int)], value: some TensorScalar = 0) -> Tensor {
     guard padding.count == rank else { stop("padded: \(padding.count) pairs for a tensor of shape \(shape)") }
     return apply(
-      .pad(low: Shape(padding.map(\.before)), high: Shape(padding.map(\.after)), interior: Shape(repeating: 0, count: rank)), self,
+      .pad(low: Shape(padding.map(\.before)), high: Shape(padding.map(\.after)), interior: Shape(repeating: 0, count: rank)),
+      self,
       Tensor.full([], value, elementType))
   }
 
