@@ -14,6 +14,7 @@
 // Classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 % is lost).
 enum { SMALL = 1024, SMALL_CLASSES = SMALL / 64, STEPS = 8, CLASSES = SMALL_CLASSES + STEPS * 40 };
 static const size_t MAPPED = (size_t)1 << 20;  // from here on blocks are mapped
+static const size_t SLACK = (size_t)32 << 20;  // may always be cached
 
 typedef struct block { struct block *next; } block;
 typedef struct { atomic_flag lock; block *first; char pad[48]; } free_list;
@@ -101,9 +102,11 @@ void apus_deallocate(void *memory, size_t size) {
   size_t rounded;
   int c = class_of(size, &rounded);
   atomic_fetch_sub_explicit(&in_use, rounded, memory_order_relaxed);
-  // What is cached is bounded by what the program has needed at once: a change of shapes does not double its memory.
-  if (rounded >= MAPPED && atomic_load_explicit(&cached, memory_order_relaxed) + atomic_load_explicit(&in_use, memory_order_relaxed) + rounded >
-                               atomic_load_explicit(&peak, memory_order_relaxed)) {
+  // All memory held is bounded by what the program has needed at once, with room for sizes that do not fit each other:
+  // a change of shapes does not double its memory, and a step that repeats finds every block it gave back.
+  size_t held = atomic_load_explicit(&cached, memory_order_relaxed) + atomic_load_explicit(&in_use, memory_order_relaxed);
+  size_t most = atomic_load_explicit(&peak, memory_order_relaxed);
+  if (rounded >= MAPPED && held + rounded > most + most / 2 + SLACK) {
     surrender(memory, rounded);
     return;
   }
