@@ -83,22 +83,6 @@ extension CPU {
     return [values, indices]
   }
 
-  /// The mean and the biased variance over some axes: float64 for float64, else float32.
-  static func moments(_ x: CPUArray, _ axes: Axes) -> (mean: CPUArray, variance: CPUArray) {
-    let type: ElementType = x.elementType == .float64 ? .float64 : .float32
-    let shape = reduced(x.shape, axes, keepDims: false)
-    let (mean, variance) = (CPUArray(uninitialized: shape, type), CPUArray(uninitialized: shape, type))
-    var mask: UInt32 = 0
-    for axis in axes { mask |= 1 << UInt32(axis) }
-    withDimensions(x.shape) { dims in
-      x.withByteStrides { strides in
-        apus_moments(
-          Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, mask, mean.pointer, variance.pointer)
-      }
-    }
-    return (mean, variance)
-  }
-
   /// The positions of the elements that are not zero: int64 [count, rank], row-major.
   public static func nonzero(_ x: CPUArray) -> CPUArray {
     withDimensions(x.shape) { dims in
