@@ -4,6 +4,12 @@
 #include <stdatomic.h>
 #include <string.h>
 
+#if defined(__x86_64__)
+#define pause_cpu() __builtin_ia32_pause()
+#else
+#define pause_cpu() ((void)0)
+#endif
+
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
@@ -252,8 +258,9 @@ static bool claim(panel_state *state) {
 }
 
 static void await(panel_state *state) {
-  for (int spin = 0; atomic_load_explicit(state, memory_order_acquire) != PACKED; spin++)
-    if (spin > 1000) sched_yield();  // whoever packs it may have lost its processor
+  for (int spin = 0; atomic_load_explicit(state, memory_order_acquire) != PACKED; spin++) {
+    if (spin < 1000) pause_cpu(); else sched_yield();  // whoever packs it may have lost its processor
+  }
 }
 
 static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, int64_t panel, panel_state *state) {
