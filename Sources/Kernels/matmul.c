@@ -423,7 +423,8 @@ static const apus_matmul_kernels *kernels_for(int32_t type, int32_t out_type) {
   case APUS_BOOL: break;
   case APUS_U8: case APUS_I8: case APUS_I16: case APUS_I32: return apus_matmul_kernels_i32();
   case APUS_I64: return apus_matmul_kernels_i64();
-  case APUS_F16: case APUS_BF16: case APUS_F32: return apus_matmul_kernels_f32();
+  case APUS_BF16: return apus_matmul_kernels_bf16();
+  case APUS_F16: case APUS_F32: return apus_matmul_kernels_f32();
   case APUS_F64: return apus_matmul_kernels_f64();
   }
   __builtin_trap();

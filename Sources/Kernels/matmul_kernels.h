@@ -46,6 +46,7 @@ typedef struct {
 } apus_matmul_kernels;
 
 const apus_matmul_kernels *apus_matmul_kernels_f32(void);
+const apus_matmul_kernels *apus_matmul_kernels_bf16(void);
 const apus_matmul_kernels *apus_matmul_kernels_f64(void);
 const apus_matmul_kernels *apus_matmul_kernels_i32(void);
 const apus_matmul_kernels *apus_matmul_kernels_i64(void);
