@@ -61,7 +61,7 @@ static int64_t differing(const expectation *e, const void *got, int64_t count) {
 }
 
 static void rows(int kind, int type, int index_type) {
-  enum { OUTER = 3, N = 11, M = 40, ROW = 19 };
+  enum { OUTER = 3, N = 11, M = 200, ROW = 99 };
   int64_t size = apus_type_size(type), wrong = 0, bad = 0;
   char *src = reals(type, OUTER * N * ROW), *taken = array(type, OUTER * M * ROW), *dst = updates(kind, type, OUTER * N * ROW);
   void *indices = drawn_indices(index_type, M, N), *u = updates(kind, type, OUTER * M * ROW);
@@ -82,7 +82,7 @@ static void rows(int kind, int type, int index_type) {
 }
 
 static void along(int kind, int type, int index_type, int axis) {
-  int64_t dims[2] = {13, 21}, extent[2] = {13, 21}, size = apus_type_size(type), wrong = 0, bad = 0, n = 9;
+  int64_t dims[2] = {130, 210}, extent[2] = {130, 210}, size = apus_type_size(type), wrong = 0, bad = 0, n = 9;
   extent[axis] = n;
   int64_t wide = extent[0] * extent[1], count = dims[0] * dims[1], index_size = apus_type_size(index_type);
   const int64_t strides[2] = {size * dims[1], size}, extent_strides[2] = {size, size * extent[0]}, index_strides[2] = {index_size * dims[1], index_size};
@@ -105,7 +105,7 @@ static void along(int kind, int type, int index_type, int axis) {
 }
 
 static void several(int kind, int type, int index_type) {
-  enum { A = 6, B = 7, INNER = 10, M = 60 };
+  enum { A = 6, B = 7, INNER = 50, M = 600 };
   int64_t size = apus_type_size(type), wrong = 0, bad = 0, inner[1] = {INNER}, inner_strides[1] = {size * A * B};  // the inner dimension lies outermost
   const int64_t extents[2] = {A, B}, strides[2] = {size * B, size};
   char *src = updates(kind, type, A * B * INNER), *out = array(type, M * INNER);
@@ -127,7 +127,7 @@ static void several(int kind, int type, int index_type) {
 }
 
 static void masks(int type) {
-  int64_t dims[3] = {5, 30, 41}, count = 5 * 30 * 41, size = apus_type_size(type), found = 0, wrong = 0;
+  int64_t dims[3] = {5, 130, 41}, count = 5 * 130 * 41, size = apus_type_size(type), found = 0, wrong = 0;
   const int64_t strides[3] = {size * 41, size * 41 * 5, size};
   char *src = array(type, count);
   uint8_t *mask = array(APUS_U8, count);

@@ -1,6 +1,6 @@
 #include "check.h"
 
-enum { COUNT = 1003, STEPS = 4 };
+enum { COUNT = 40003, STEPS = 4 };
 typedef enum { SGD, ADAM, RMSPROP } method;
 
 // One element of PyTorch's formulas (torch.optim) in double; `s`: state, `step` from 1.

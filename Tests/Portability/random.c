@@ -1,6 +1,6 @@
 #include "check.h"
 
-enum { COUNT = 20000 };
+enum { COUNT = 40000 };
 
 static void moments_of(int type, const void *p, double *mean, double *variance, double *lowest, double *highest) {
   double sum = 0, squares = 0;

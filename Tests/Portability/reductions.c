@@ -3,7 +3,7 @@
 enum { RANK = 3 };
 typedef struct { int64_t dims[RANK]; int order; } layout;  // order 0: row-major; 1: columns first; 2: backwards in the last dimension
 static const layout layouts[] = {
-  {{3, 5, 7}, 0}, {{2, 33, 17}, 1}, {{4, 6, 130}, 2}, {{1, 1, 9000}, 0}, {{700, 3, 1}, 0}, {{2, 300, 40}, 0}, {{1, 4, 5}, 1},
+  {{3, 5, 7}, 0}, {{2, 33, 17}, 1}, {{4, 6, 130}, 2}, {{1, 1, 9000}, 0}, {{700, 3, 1}, 0}, {{2, 300, 40}, 0}, {{1, 4, 5}, 1}, {{50, 33, 40}, 0}, {{40, 50, 33}, 1},
 };
 
 // Fills strides (bytes) and returns where index 0 is.
@@ -149,12 +149,15 @@ static void moments(int type, const layout *l, unsigned axes) {
 void check_reductions(void) {
   for (int i = 0; i < LENGTH(layouts); i++)
     for (int type = 0; type <= APUS_F64; type++) {
-      bool large = layouts[i].dims[0] * layouts[i].dims[1] * layouts[i].dims[2] > 3000;
+      int64_t size = layouts[i].dims[0] * layouts[i].dims[1] * layouts[i].dims[2], part = size > 50000 ? 12 : size > 3000 ? 2 : 1;
       for (unsigned axes = 1; axes < 8; axes++)
         for (int kind = 0; kind <= APUS_REDUCE_SUM_SQUARES; kind++)
-          if (!large || (axes + (unsigned)kind + (unsigned)type) % 2 == 0) reduce(kind, type, &layouts[i], axes);
-      for (int axis = 0; axis < RANK; axis++) arg_reduce(axis % 2, type, &layouts[i], axis), arg_reduce(axis % 2 == 0, type, &layouts[i], axis);
-      if (is_float(type)) for (unsigned axes = 1; axes < 8; axes++) moments(type, &layouts[i], axes);
+          if ((axes + (unsigned)kind + (unsigned)type) % part == 0) reduce(kind, type, &layouts[i], axes);
+      for (int axis = 0; axis < RANK; axis++)
+        for (int largest = 0; largest < 2; largest++)
+          if ((axis + largest + type) % part < 2) arg_reduce(largest, type, &layouts[i], axis);
+      for (unsigned axes = 1; axes < 8 && is_float(type); axes++)
+        if ((axes + (unsigned)type) % part < 2) moments(type, &layouts[i], axes);
     }
 }
 
@@ -222,6 +225,6 @@ void check_scans(void) {
       for (int kind = 0; kind <= (is_float(type) ? APUS_SCAN_LOG_SUM_EXP : APUS_SCAN_MIN); kind++)
         for (int axis = 0; axis < RANK; axis++)
           for (int way = 0; way < 4; way++)
-            if (layouts[i].dims[0] * layouts[i].dims[1] * layouts[i].dims[2] < 3000 || way == (axis + type) % 4)
+            if (layouts[i].dims[0] * layouts[i].dims[1] * layouts[i].dims[2] < 3000 || way + 4 * (axis / 2) == (axis + 2 * type + kind) % 8)
               scan(kind, type, &layouts[i], axis, way & 1, way >> 1);
 }
