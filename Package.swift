@@ -56,4 +56,7 @@ if Context.environment["APUS_TESTS"] == "threads" {
   package.products = []
   package.dependencies = []
   package.targets.removeAll { $0.type == .executable || ($0.type == .test && $0.name != "ConcurrencyTests") }
+  for target in package.targets where target.name == "ApusTensor" {
+    target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
+  }
 }

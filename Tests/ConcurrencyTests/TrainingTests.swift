@@ -37,6 +37,26 @@ import Testing
     }
   }
 
+  /// Loaders whose epochs are left with workers still at it, beside one that is read to its end.
+  @Test func loadersLeftEarly() async {
+    await withTaskGroup(of: [[Int]].self) { group in
+      for workers in 0..<5 {
+        group.addTask {
+          let loader = DataLoader(Self.data(), batchSize: 5, shuffle: true, workers: workers, prefetch: 2, seed: 4)
+          for _ in 0..<5 {
+            for (i, _) in loader.enumerated() where i == 2 { break }
+          }
+          return loader.map { $0.1.elements(as: Int.self) }
+        }
+      }
+      var first: [[Int]]?
+      for await labels in group {
+        #expect(labels == first ?? labels && labels.count == 20)
+        first = labels
+      }
+    }
+  }
+
   private static let done = Atomic(false)
 
   /// Weights are read while an optimizer writes them in place: every value that is seen is whole.
