@@ -1,7 +1,7 @@
 # Two commands do everything on a fresh machine with a Swift toolchain: `make quickstart` and `make test`.
 SWIFT ?= swift
 
-.PHONY: quickstart build test test-threads bench format lint data clean
+.PHONY: quickstart build test test-threads test-neon bench format lint data clean
 
 # Trains a convolutional network on 60,000 real images, evaluates it, saves it and shows what it says.
 quickstart: data
@@ -19,7 +19,11 @@ test: data
 
 # Many tasks on the same tensors and variables, under the thread sanitizer.
 test-threads:
-	$(SWIFT) test --sanitize=thread --scratch-path .build-tsan --filter 'Concurrency|DataLoader'
+	APUS_TESTS=threads $(SWIFT) test --sanitize=thread --scratch-path .build-tsan
+
+# Every family of kernels compiled for aarch64 and run under qemu, if it is installed: see Scripts/test-neon.sh.
+test-neon:
+	@Scripts/test-neon.sh
 
 # All workloads, one after the other, on two threads. Side by side with the peers: Benchmarks/compare.py.
 bench: build

@@ -45,6 +45,18 @@ let package = Package(
     .testTarget(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
+    .testTarget(
+      name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]
 )
+
+// `make test-threads` builds everything anew under the thread sanitizer: only what its tests need.
+if Context.environment["APUS_TESTS"] == "threads" {
+  package.products = []
+  package.dependencies = []
+  package.targets.removeAll { $0.type == .executable || ($0.type == .test && $0.name != "ConcurrencyTests") }
+  for target in package.targets where target.name == "ApusTensor" {
+    target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
+  }
+}

@@ -22,7 +22,7 @@ public final class DataLoader<Source: Dataset>: Sendable {
   /// Batches kept ready ahead of the reader.
   public let prefetch: Int
   public let seed: UInt64
-  private let epochs: Mutex<Int>
+  private let epochs: Lock<Int>
 
   /// - Parameters:
   ///   - batchSize: examples in a batch.
@@ -41,7 +41,7 @@ public final class DataLoader<Source: Dataset>: Sendable {
     self.workers = workers
     self.prefetch = Swift.max(1, prefetch ?? 2 * workers)
     self.seed = seed
-    epochs = Mutex(0)
+    epochs = Lock(0)
   }
 
   /// Batches in an epoch.
@@ -114,7 +114,7 @@ private final class Batches<Source: Dataset>: Sendable {
   }
 
   private let shared: Shared
-  private let position = Mutex(0)
+  private let position = Lock(0)
 
   init(_ loader: DataLoader<Source>, _ order: [Int]) {
     shared = Shared(loader.dataset, order, loader.batchSize, loader.count, loader.workers > 0 ? loader.prefetch : 0)
@@ -141,7 +141,7 @@ private final class Batches<Source: Dataset>: Sendable {
     let batchSize: Int
     let count: Int
     let prefetch: Int
-    private let state = Mutex(State())
+    private let state = Lock(State())
     /// Room for batches that are not taken yet.
     private let room: DispatchSemaphore
     private let made = DispatchSemaphore(value: 0)

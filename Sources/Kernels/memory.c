@@ -1,15 +1,10 @@
 // Buffers: a cache of size classes. Large blocks are mapped by themselves, so that trimming returns them.
 #define _GNU_SOURCE
 #include "apus_base.h"
+#include "pause.h"
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-
-#if defined(__x86_64__)
-#define pause_cpu() __builtin_ia32_pause()
-#else
-#define pause_cpu() ((void)0)
-#endif
 
 // Classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 % is lost).
 enum { SMALL = 1024, SMALL_CLASSES = SMALL / 64, STEPS = 8, CLASSES = SMALL_CLASSES + STEPS * 40 };

@@ -5,17 +5,12 @@
 // none is left, and waits only for workers that had joined, never for one that is still asleep.
 #define _GNU_SOURCE
 #include "apus_base.h"
+#include "pause.h"
 #include <pthread.h>
 #include <sched.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <unistd.h>
-
-#if defined(__x86_64__)
-#define pause_cpu() __builtin_ia32_pause()
-#else
-#define pause_cpu() ((void)0)
-#endif
 
 enum { MAX_THREADS = 256, SPINS = 4000 };
 #define CLOSED ((int64_t)1 << 40)

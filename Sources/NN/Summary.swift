@@ -7,7 +7,7 @@ final class CallRecorder: Sendable {
   static let count = Atomic<Int>(0)
   @TaskLocal static var current: CallRecorder?
 
-  private let outputs = Mutex<[ObjectIdentifier: [Shape]]>([:])
+  private let outputs = Lock<[ObjectIdentifier: [Shape]]>([:])
 
   func record(_ module: Module, _ shape: Shape) {
     outputs.withLock { $0[ObjectIdentifier(module), default: []].append(shape) }

@@ -16,9 +16,9 @@ public final class Generator: Sendable {
     }
   }
 
-  private let lock: Mutex<State>
+  private let lock: Lock<State>
 
-  public init(seed: UInt64) { lock = Mutex(State(key: seed)) }
+  public init(seed: UInt64) { lock = Lock(State(key: seed)) }
 
   /// What functions use that are not given a generator. Seed 0 at start, so that runs repeat.
   public static let `default` = Generator(seed: 0)

@@ -22,7 +22,7 @@ public class Variable: @unchecked Sendable {
     var isChanging = false
   }
 
-  private let state: Mutex<State>
+  private let state: Lock<State>
   /// Where this variable's gradient arrives; the same for every value it has had.
   let leaf: GradientNode
 
@@ -30,7 +30,7 @@ public class Variable: @unchecked Sendable {
     let number = parametersSoFar.add(1, ordering: .relaxed).newValue
     leaf = GradientNode(leaf: value.type, bit: LeafBits.parameter(number))
     let trainable = trainable && value.elementType.isFloatingPoint
-    state = Mutex(State(tensor: trainable ? value.tracked(by: leaf) : value.detached(), name: name, isTrainable: trainable))
+    state = Lock(State(tensor: trainable ? value.tracked(by: leaf) : value.detached(), name: name, isTrainable: trainable))
   }
 
   /// A variable that is not trained.

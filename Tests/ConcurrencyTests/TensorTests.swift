@@ -1,9 +1,12 @@
+import CApusKernels
 import Testing
 
 @testable import ApusTensor
 
+func bits(_ x: Tensor) -> [UInt8] { x.withUnsafeBytes { Array($0) } }
+
 /// Many tasks on the same tensors and variables. `make test-threads` runs these under the thread sanitizer.
-@Suite struct ConcurrencyTests {
+@Suite struct ConcurrentTensorTests {
   private static let tasks = 16
 
   @Test func manyTasksComputeWithTheSameTensors() async {
@@ -16,6 +19,31 @@ import Testing
     let expected = compute()
     await withTaskGroup(of: [UInt8].self) { group in
       for _ in 0..<Self.tasks { group.addTask { (0..<20).reduce(into: []) { result, _ in result = compute() } } }
+      for await result in group { #expect(result == expected) }
+    }
+  }
+
+  /// Enough work for every thread of the pool; the tasks that find it taken compute inline, at the same time.
+  @Test func manyTasksUseThePool() async {
+    let threads = apus_thread_count()
+    apus_set_thread_count(4)
+    defer { apus_set_thread_count(threads) }
+    let generator = Generator(seed: 1)
+    let x = Tensor.randn([256, 256], generator: generator)
+    let images = Tensor.randn([2, 8, 48, 48], generator: generator)
+    let kernel = Tensor.randn([16, 8, 3, 3], generator: generator)
+    let scores = Tensor.randn([50_000], generator: generator)
+    @Sendable func compute() -> [[UInt8]] {
+      let product = softmax(x.matmul(x.transposed()) * 0.01, axis: 1)
+      let features = relu(conv2d(images, kernel, padding: 1))
+      return [
+        bits(product), bits(features), bits(maxPool2d(features, kernelSize: 2)), bits(product.sum(axis: 0)), bits(features.mean()),
+        bits(scores.sorted().values), bits(exp(scores).cumulativeSum(axis: 0)),
+      ]
+    }
+    let expected = compute()
+    await withTaskGroup(of: [[UInt8]].self) { group in
+      for _ in 0..<6 { group.addTask { (0..<3).reduce(into: []) { result, _ in result = compute() } } }
       for await result in group { #expect(result == expected) }
     }
   }
