@@ -1,14 +1,9 @@
 // The matrix product: strides put in order, the work cut into tasks by shape alone, panels packed, kernels called.
 #include "matmul_kernels.h"
+#include "pause.h"
 #include <sched.h>
 #include <stdatomic.h>
 #include <string.h>
-
-#if defined(__x86_64__)
-#define pause_cpu() __builtin_ia32_pause()
-#else
-#define pause_cpu() ((void)0)
-#endif
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -283,7 +278,7 @@ static void multiply_task(void *context, int64_t index) {
   int64_t i0 = share(l->row_panels, l->row_tasks, row_task), i1 = share(l->row_panels, l->row_tasks, row_task + 1);
   int64_t j0 = share(l->column_panels, l->column_tasks, column_task), j1 = share(l->column_panels, l->column_tasks, column_task + 1);
   // Tasks that run at once start at different panels, so that each finds some to pack.
-  int64_t i_turn = share(i1 - i0, l->column_tasks, column_task), j_turn = share(j1 - j0, 2, row_task % 2);
+  int64_t i_turn = share(i1 - i0, l->column_tasks, column_task), j_turn = share(j1 - j0, l->row_tasks, row_task);
   int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group, i = i0 * kernels->mr;
   apus_matmul_block block = {
     .m = smaller((i1 - i0) * kernels->mr, l->m - i), .a_row = 1, .a_col = kernels->mr, .b_row = kernels->nr, .b_packed = true};

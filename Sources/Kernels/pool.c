@@ -1,5 +1,8 @@
 // The thread pool: workers spin briefly for the next job, then sleep.
 //
+// Each thread has a range of the tasks to begin with, the same for jobs of the same size, so that it finds in its cache what
+// it wrote there the last time; when it is through, it takes from the other ranges.
+//
 // A job is open while its tasks may be taken. A worker joins by adding one to `members`; if the job
 // was closed by then it leaves without touching it. The caller takes tasks too, closes the job when
 // none is left, and waits only for workers that had joined, never for one that is still asleep.
@@ -19,8 +22,8 @@ static struct {
   atomic_flag busy;              // one job at a time; others run inline
   apus_task task;
   void *context;
-  int64_t count;
-  _Atomic int64_t next;
+  int parts;                     // ranges in use
+  struct { _Atomic int64_t next; int64_t end; char pad[48]; } ranges[MAX_THREADS];
   _Atomic int64_t members;       // joined workers, plus CLOSED between jobs
   _Atomic uint64_t generation;   // jobs so far
   _Atomic int wanted;            // threads, the caller included; 0 = not yet known
@@ -56,12 +59,16 @@ void apus_set_thread_count(int n) {
   atomic_store_explicit(&pool.wanted, n < 1 ? 1 : n > MAX_THREADS ? MAX_THREADS : n, memory_order_relaxed);
 }
 
-static void take_tasks(apus_task task, void *context, int64_t count) {
+static void take_tasks(apus_task task, void *context, int parts, int own) {
   in_task = true;
-  for (;;) {
-    int64_t i = atomic_fetch_add_explicit(&pool.next, 1, memory_order_relaxed);
-    if (i >= count) break;
-    task(context, i);
+  for (int p = 0; p < parts; p++) {
+    int range = (own + p) % parts;
+    int64_t end = pool.ranges[range].end;
+    while (atomic_load_explicit(&pool.ranges[range].next, memory_order_relaxed) < end) {
+      int64_t i = atomic_fetch_add_explicit(&pool.ranges[range].next, 1, memory_order_relaxed);
+      if (i >= end) break;
+      task(context, i);
+    }
   }
   in_task = false;
 }
@@ -84,7 +91,7 @@ static void *worker(void *argument) {
     }
     seen = now;
     if (id >= apus_thread_count() - 1) continue;
-    if (!(atomic_fetch_add(&pool.members, 1) & CLOSED)) take_tasks(pool.task, pool.context, pool.count);
+    if (!(atomic_fetch_add(&pool.members, 1) & CLOSED)) take_tasks(pool.task, pool.context, pool.parts, id + 1);
     atomic_fetch_sub(&pool.members, 1);
   }
   return NULL;
@@ -112,8 +119,12 @@ void apus_parallel(int64_t count, apus_task task, void *context) {
   if (pool.started < threads - 1) start_workers(threads);
   pool.task = task;
   pool.context = context;
-  pool.count = count;
-  atomic_store(&pool.next, 0);
+  int parts = count < threads ? (int)count : threads;
+  pool.parts = parts;
+  for (int p = 0; p < parts; p++) {
+    atomic_store_explicit(&pool.ranges[p].next, count * p / parts, memory_order_relaxed);
+    pool.ranges[p].end = count * (p + 1) / parts;
+  }
   atomic_fetch_and(&pool.members, ~CLOSED);
   atomic_fetch_add(&pool.generation, 1);
   if (atomic_load(&pool.sleepers) > 0) {
@@ -121,7 +132,7 @@ void apus_parallel(int64_t count, apus_task task, void *context) {
     pthread_cond_broadcast(&pool.wake);
     pthread_mutex_unlock(&pool.lock);
   }
-  take_tasks(task, context, count);
+  take_tasks(task, context, parts, 0);
   atomic_fetch_or(&pool.members, CLOSED);
   for (int spin = 0; (atomic_load(&pool.members) & (CLOSED - 1)) != 0; spin++) {
     if (spin < SPINS) pause_cpu(); else sched_yield();
