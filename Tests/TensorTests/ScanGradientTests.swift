@@ -1,45 +1,16 @@
 import ApusCPU
-import Foundation
 import Testing
 
 @testable import ApusTensor
 
 /// Gradients of running products and extremes and of scatters where elements are equal or zero: PyTorch's.
 @Suite struct ScanGradientTests {
-  private struct Case {
-    var operands: [Tensor]
-    var result: IndexingFixtures.Case
-    var weights: Tensor
-    var gradients: [IndexingFixtures.Case]
-
-    init(_ name: String) throws {
-      let url = URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures/gradients.json")
-      let all = try #require(try JSONSerialization.jsonObject(with: Data(contentsOf: url)) as? [String: Any])
-      let object = try #require(all[name] as? [String: Any])
-      func tensor(_ value: Any?) throws -> Tensor {
-        let numbers = try IndexingFixtures.Case(value)
-        return Tensor(numbers.values, shape: Shape(numbers.shape))
-      }
-      operands = try #require(object["operands"] as? [Any]).map(tensor)
-      result = try IndexingFixtures.Case(object["result"])
-      weights = try tensor(object["weights"])
-      gradients = try #require(object["gradients"] as? [Any]).map { try IndexingFixtures.Case($0) }
-    }
-  }
-
-  private func check(_ name: String, _ f: ([Tensor]) -> Tensor) throws {
-    let expected = try Case(name)
-    expectEqual(f(expected.operands), expected.result, name)
-    let gradients = gradient(at: expected.operands) { (f($0) * expected.weights).sum() }
-    for (got, reference) in zip(gradients, expected.gradients) { expectEqual(got, reference, tolerance: 1e-14, name) }
-  }
-
   @Test func runningExtremesAndProducts() throws {
-    try check("cumulative max") { $0[0].cumulativeMax(axis: 1) }
-    try check("cumulative min") { $0[0].cumulativeMin(axis: 1) }
-    try check("cumulative max from the end") { $0[0].cumulativeMax(axis: 1, reverse: true) }
-    try check("cumulative product") { $0[0].cumulativeProduct(axis: 1) }
-    try check("cumulative product over rows") { $0[0].cumulativeProduct(axis: 0) }
+    try GradientFixture.check("cumulative max") { $0[0].cumulativeMax(axis: 1) }
+    try GradientFixture.check("cumulative min") { $0[0].cumulativeMin(axis: 1) }
+    try GradientFixture.check("cumulative max from the end") { $0[0].cumulativeMax(axis: 1, reverse: true) }
+    try GradientFixture.check("cumulative product") { $0[0].cumulativeProduct(axis: 1) }
+    try GradientFixture.check("cumulative product over rows") { $0[0].cumulativeProduct(axis: 0) }
   }
 
   /// Exclusive ones are the others, one place later.
@@ -80,15 +51,15 @@ import Testing
     ]
     for (kind, cases) in names {
       for name in cases {
-        try check(name) { $0[0].scatterReduce(kind, axis: 1, indices: place, values: $0[1]) }
+        try GradientFixture.check(name) { $0[0].scatterReduce(kind, axis: 1, indices: place, values: $0[1]) }
         // By each row's own scatter, and by coordinates.
-        try check(name) { operands in
+        try GradientFixture.check(name) { operands in
           stack(
             (0..<2).map { row in
               apply(.scatter(kind, axis: 0), operands[0][row], place[row] - 4, operands[1][row])
             })
         }
-        try check(name) { operands in
+        try GradientFixture.check(name) { operands in
           let rows = Tensor([0, 0, 0, 0, 0, 1, 1, 1, 1, 1], shape: [2, 5])
           return apply(.scatterND(kind), operands[0], stack([rows, place], axis: 2), operands[1])
         }

@@ -91,7 +91,7 @@ static size_t room(const job *j, int64_t count) { return (size_t)(count * j->wid
 // c [+]= a b, for a [m, k] and b [k, n]; transposed: a is stored [k, m], b is stored [n, k].
 static void multiply(const job *j, int64_t m, int64_t n, int64_t k, matrix a, bool a_transposed, matrix b, bool b_transposed, matrix c, bool add) {
   apus_matmul p = {.type = j->wide, .out_type = j->wide, .accumulate = add, .m = m, .n = n, .k = k, .a = a.data, .b = b.data, .c = c.data,
-                   .c_row = c.row, .c_col = 1};
+                   .c_row = c.row, .c_col = 1, .in_task = 1};
   p.a_row = a_transposed ? 1 : a.row;
   p.a_col = a_transposed ? a.row : 1;
   p.b_row = b_transposed ? 1 : b.row;
