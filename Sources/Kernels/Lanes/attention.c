@@ -5,7 +5,7 @@
 #include <math.h>
 #include <string.h>
 
-enum { QUERIES = 128, KEYS = 256, FEW_QUERIES = 16, MANY_KEYS = 1024, SPREAD = 16 };
+enum { QUERIES = 256, KEYS = 256, FEW_QUERIES = 16, MANY_KEYS = 1024, SPREAD = 16 };
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
