@@ -33,8 +33,8 @@ extension Operation {
     try require(
       v.shape[1] == k.shape[1] && v.shape[2] == k.shape[2], "k \(k.shape) and v \(v.shape) differ in heads or positions")
     try require(
-      k.shape[1] > 0 ? q.shape[1] % k.shape[1] == 0 : q.shape[1] == 0,
-      "\(q.shape[1]) heads of q are no multiple of \(k.shape[1]) heads of k and v")
+      k.shape[1] > 0 ? q.shape[1] > 0 && q.shape[1] % k.shape[1] == 0 : q.shape[1] == 0,
+      "\(q.shape[1]) heads of q cannot share \(k.shape[1]) heads of k and v: they are no multiple of them")
     try require(k.shape[3] == q.shape[3], "q \(q.shape) and k \(k.shape) differ in the size of a head")
     if let mask {
       try require(

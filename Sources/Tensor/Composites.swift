@@ -179,12 +179,15 @@ extension Composite {
     case .linear:
       return [x[0].matmul(x[1].transposed()) + x[2]]
     case .attention(let scale, let causal):
-      let attention = DecomposedAttention(x[0], x[1], x[2], mask: x.count > 3 ? x[3] : nil, scale: scale, causal: causal)
-      let results = attention.results()
+      let results = withoutAnomalyDetection {
+        DecomposedAttention(x[0], x[1], x[2], mask: x.count > 3 ? x[3] : nil, scale: scale, causal: causal).results()
+      }
       return [results[0].converted(to: x[0].elementType), results[1]]
     case .attentionGradient(let scale, let causal, let forMask):
-      let attention = DecomposedAttention(x[1], x[2], x[3], mask: x.count > 6 ? x[6] : nil, scale: scale, causal: causal)
-      let gradients = attention.gradients(scale: scale, x[0], x[4], x[5])
+      let gradients = withoutAnomalyDetection {
+        DecomposedAttention(x[1], x[2], x[3], mask: x.count > 6 ? x[6] : nil, scale: scale, causal: causal)
+          .gradients(scale: scale, x[0], x[4], x[5])
+      }
       return gradients.prefix(forMask ? 4 : 3).map { $0.converted(to: x[1].elementType) }
     case .rope(let interleaved, let inverse):
       return [decomposedRope(x[0], x[1], x[2], interleaved: interleaved, inverse: inverse)]
