@@ -75,6 +75,15 @@ extension CPU {
         dloss.pointer, Int64(dloss.strides[0] * dloss.elementType.byteSize), out.pointer, s)
       return [out]
     case .linear: return [linear(inputs[0], inputs[1], inputs[2], types[0].shape)]
+    case .attention(let scale, let causal): return attention(inputs, scale, causal, types)
+    case .attentionGradient(let scale, let causal, let forMask):
+      return attentionGradient(inputs, scale, causal, forMask: forMask, types)
+    case .rope(let interleaved, let inverse):
+      return [rope(inputs[0], inputs[1], inputs[2], interleaved: interleaved, inverse: inverse)]
+    case .lstmCell: return lstmCell(inputs, types)
+    case .lstmCellGradient: return lstmCellGradient(inputs, types)
+    case .gruCell: return gruCell(inputs, types)
+    case .gruCellGradient: return gruCellGradient(inputs, types)
     }
   }
 

@@ -94,13 +94,16 @@ extension Operation {
       var shape = x.shape
       shape[shape.count - 1] = w.shape[0]
       return [TensorType(shape, x.elementType)]
+    case .attention, .attentionGradient: return try inferAttention(composite, inputs)
+    case .rope: return [try inferRope(inputs)]
+    case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return try inferRecurrent(composite, inputs)
     }
   }
 
   /// Statistics of half precision rows are kept in float32.
-  private func statisticsType(_ type: ElementType) -> ElementType { type == .float64 ? .float64 : .float32 }
+  func statisticsType(_ type: ElementType) -> ElementType { type == .float64 ? .float64 : .float32 }
 
-  private func checkRows(_ x: TensorType) throws(OperationError) {
+  func checkRows(_ x: TensorType) throws(OperationError) {
     try require(!x.shape.isEmpty, "needs at least one dimension")
   }
 

@@ -294,6 +294,26 @@ public enum Composite: Sendable, Hashable {
   case softmaxCrossEntropyGradient(ignoreIndex: Int, labelSmoothing: Double)
   /// `(x: […, k], weight: [n, k], bias: [n])`: x · weightᵀ + bias.
   case linear
+  /// `(q: [batch, heads, queries, dim], k: [batch, kvHeads, keys, dim], v: [batch, kvHeads, keys, valueDim], mask?)`:
+  /// results y [batch, heads, queries, valueDim] and log Σ exp of each row of scores [batch, heads, queries]
+  /// (Vaswani et al. 2017). The mask is [batch, heads, queries, keys], bool (true: seen) or added to the scores.
+  /// Causal: the last query sees all keys, each one before it one fewer.
+  case attention(scale: Double, causal: Bool)
+  /// `(dy, q, k, v, y, logSumExp, mask?)`: results dq, dk, dv and, with `forMask`, dmask.
+  case attentionGradient(scale: Double, causal: Bool, forMask: Bool)
+  /// `(x: […, dim], cos, sin: […, dim of the rotation / 2])`: pairs of elements of each row turned by their angles (Su et
+  /// al. 2021). Pairs are (i, i + half), or neighbours if interleaved; what is beyond the rotation's dim stays.
+  case rope(interleaved: Bool, inverse: Bool)
+  /// `(gates: […, 4 hidden] before their activation, in the order input, forget, cell, output; cell: […, hidden])`: results
+  /// the new hidden state and cell (Hochreiter and Schmidhuber 1997; Gers et al. 2000).
+  case lstmCell
+  /// `(dhidden, dcell, gates, cell)`: results dgates, dcell.
+  case lstmCellGradient
+  /// `(inputGates: […, 3 hidden], hiddenGates: […, 3 hidden], hidden: […, hidden])`, gates in the order reset, update, new
+  /// (Cho et al. 2014, as cuDNN and PyTorch compute it: the reset gate applies after the product).
+  case gruCell
+  /// `(dy, inputGates, hiddenGates, hidden)`: results dinputGates, dhiddenGates, dhidden.
+  case gruCellGradient
 
   public var name: String {
     switch self {
@@ -311,6 +331,13 @@ public enum Composite: Sendable, Hashable {
     case .softmaxCrossEntropy: "softmaxCrossEntropy"
     case .softmaxCrossEntropyGradient: "softmaxCrossEntropyGradient"
     case .linear: "linear"
+    case .attention: "attention"
+    case .attentionGradient: "attentionGradient"
+    case .rope: "rope"
+    case .lstmCell: "lstmCell"
+    case .lstmCellGradient: "lstmCellGradient"
+    case .gruCell: "gruCell"
+    case .gruCellGradient: "gruCellGradient"
     }
   }
 }
@@ -370,6 +397,10 @@ extension Operation {
       switch composite {
       case .layerNorm, .layerNormGradient, .batchNorm, .batchNormGradient: 3
       case .rmsNorm, .rmsNormGradient, .softmaxCrossEntropy: 2
+      case .attentionGradient(_, _, let forMask): forMask ? 4 : 3
+      case .gruCellGradient: 3
+      case .attention, .lstmCell, .lstmCellGradient: 2
+      case .rope, .gruCell: 1
       case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropyGradient,
         .linear:
         1

@@ -481,6 +481,10 @@ void apus_matmul_run(const apus_matmul *from) {
   }
   bool flat = p.m <= FEW_ROWS || p.n <= FEW_ROWS;
   if (flat ? p.n < p.m : p.c_col != 1 && p.c_row == 1) transpose(&p);
+  if (from->in_task && p.k > 0) {
+    for (int64_t i = 0; i < p.batches; i++) multiply_alone(&p, operands_at(&p, i));
+    return;
+  }
   int64_t work = p.m * p.n * larger(p.k, 1);
   const int64_t alone = 1 << 18, moderate = (int64_t)1 << 23;  // multiply-adds: about 5 and 150 µs
   if ((work <= alone || (p.batches >= 16 && work <= moderate)) && p.k > 0) {

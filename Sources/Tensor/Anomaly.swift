@@ -12,6 +12,15 @@ public func withAnomalyDetection<R, E>(_ body: () throws(E) -> R) throws(E) -> R
   return try body()
 }
 
+/// Runs `body` unchecked: where infinities stand for what is hidden.
+func withoutAnomalyDetection<R>(_ body: () -> R) -> R {
+  let state = apus_thread()!
+  let depth = state.pointee.anomaly
+  state.pointee.anomaly = 0
+  defer { state.pointee.anomaly = depth }
+  return body()
+}
+
 /// The node whose gradient is being computed, for anomaly mode's messages.
 struct BackwardScope {
   var name: String

@@ -28,7 +28,12 @@ package func apply(_ operation: Operation, _ inputs: [Tensor]) -> [Tensor] {
     for (i, array) in arrays.enumerated() {
       results.append(Tensor(TensorHandle(array, types[i].elementType.isFloatingPoint ? node : nil, result: i)))
     }
-    if state.pointee.anomaly != 0 { checkFinite(operation.name, inputs, results, node) }
+    if state.pointee.anomaly != 0 {
+      var checked = results
+      // A query that sees no key has −∞ for its log Σ exp, which is no anomaly.
+      if case .composite(.attention) = operation { checked.removeLast() }
+      checkFinite(operation.name, inputs, checked, node)
+    }
   }
   if let node { remember(operation, inputs, results, node) }
   return results
@@ -39,7 +44,10 @@ package func apply(_ operation: Operation, _ inputs: Tensor...) -> Tensor { appl
 /// Keeps the values that the gradient rule will ask for.
 private func remember(_ operation: Operation, _ inputs: [Tensor], _ results: [Tensor], _ node: GradientNode) {
   let saved = operation.saved
-  for i in 0..<inputs.count where saved.inputs & (1 << UInt32(min(i, 31))) != 0 { node.save(i, inputs[i]) }
+  var mask = saved.inputs
+  // Only the gradients of its tables read what a rotation turned.
+  if case .composite(.rope) = operation, inputs[1].handle.node == nil && inputs[2].handle.node == nil { mask &= ~1 }
+  for i in 0..<inputs.count where mask & (1 << UInt32(min(i, 31))) != 0 { node.save(i, inputs[i]) }
   if saved.results { node.savedResults = results.map { $0.detached() } }
   if case .concatenate(let axis) = operation { node.operandExtents = inputs.map { $0.shape[axis] } }
 }

@@ -251,11 +251,15 @@ extension Operation {
     case .select: (0b001, false)
     case .activationGradient: (0b11, false)
     case .reduce(let kind, _, _): kind == .sum ? (0, false) : (0b1, true)
-    case .scan(let kind, _, _, _): kind == .sum ? (0, false) : (0b1, true)
+    case .scan(let kind, _, _, _): kind == .sum ? (0, false) : (0b1, false)
     case .sort, .topK: (0, true)
     case .gather, .takeAlong, .gatherND: (0b10, false)
     case .scatter(let kind, _), .scatterAlong(let kind, _), .scatterND(let kind):
-      kind == .set || kind == .add ? (0b010, false) : (0b111, true)
+      switch kind {
+      case .set, .add: (0b010, false)
+      case .multiply: (0b111, false)
+      case .max, .min: (0b111, true)
+      }
     case .dynamicSlice: (0b10, false)
     case .dynamicUpdateSlice: (0b110, false)
     case .dot, .convolution, .convolutionInputGradient, .convolutionKernelGradient: (0b11, false)

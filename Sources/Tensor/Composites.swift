@@ -77,6 +77,12 @@ extension Composite {
     case .softmaxGradient, .logSoftmaxGradient: (0b11, false)
     case .layerNormGradient, .batchNormGradient, .batchNormInference: (0b11111, false)
     case .rmsNormGradient, .softmaxCrossEntropyGradient: (0b1111, false)
+    case .attention: (0b1111, true)
+    case .attentionGradient: (0b1111111, false)
+    case .rope: (0b111, false)
+    case .lstmCell: (0b11, false)
+    case .gruCell: (0b111, false)
+    case .lstmCellGradient, .gruCellGradient: (0b1111, false)
     }
   }
 
@@ -172,6 +178,20 @@ extension Composite {
       return [dx.converted(to: x[1].elementType)]
     case .linear:
       return [x[0].matmul(x[1].transposed()) + x[2]]
+    case .attention(let scale, let causal):
+      let results = withoutAnomalyDetection {
+        DecomposedAttention(x[0], x[1], x[2], mask: x.count > 3 ? x[3] : nil, scale: scale, causal: causal).results()
+      }
+      return [results[0].converted(to: x[0].elementType), results[1]]
+    case .attentionGradient(let scale, let causal, let forMask):
+      let gradients = withoutAnomalyDetection {
+        DecomposedAttention(x[1], x[2], x[3], mask: x.count > 6 ? x[6] : nil, scale: scale, causal: causal)
+          .gradients(scale: scale, x[0], x[4], x[5])
+      }
+      return gradients.prefix(forMask ? 4 : 3).map { $0.converted(to: x[1].elementType) }
+    case .rope(let interleaved, let inverse):
+      return [decomposedRope(x[0], x[1], x[2], interleaved: interleaved, inverse: inverse)]
+    case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return decomposedRecurrent(x)
     }
   }
 
@@ -223,9 +243,36 @@ extension Operation {
       } else {
         propagateDecomposed(composite, [sink.input(0), sink.input(1)], gradients, sink)
       }
+    case .attention(let scale, let causal):
+      let inputs = (0..<4).compactMap { sink.node.saved($0) }
+      if !isRecording && gradients[1] == nil, let dy = gradients[0] {
+        let forMask = inputs.count == 4 && sink.needs(3)
+        let composite = Composite.attentionGradient(scale: scale, causal: causal, forMask: forMask)
+        let results = apply(.composite(composite), [dy] + inputs[..<3] + sink.node.savedResults + inputs[3...])
+        for (i, result) in results.enumerated() where sink.needs(i) { sink.add(i, result) }
+      } else {
+        propagateDecomposed(composite, inputs, gradients, sink)
+      }
+    case .rope(let interleaved, let inverse):
+      if sink.needs(1) || sink.needs(2) {
+        propagateDecomposed(composite, (0..<3).map(sink.input), gradients, sink)
+      } else if let dy = gradients[0] {
+        // Turned back.
+        let back = Composite.rope(interleaved: interleaved, inverse: !inverse)
+        sink.add(0, apply(.composite(back), dy, sink.input(1), sink.input(2)))
+      }
+    case .lstmCell:
+      let (gates, cell) = (sink.input(0), sink.input(1))
+      let slopes = gradients.map { $0 ?? zerosLike(cell) }
+      let results = apply(.composite(.lstmCellGradient), slopes + [gates, cell])
+      for (i, result) in results.enumerated() where sink.needs(i) { sink.add(i, result) }
+    case .gruCell:
+      guard let dy = gradients[0] else { return }
+      let results = apply(.composite(.gruCellGradient), [dy] + (0..<3).map(sink.input))
+      for (i, result) in results.enumerated() where sink.needs(i) { sink.add(i, result) }
     case .softmaxGradient, .logSoftmaxGradient, .layerNormGradient, .rmsNormGradient, .batchNormGradient, .batchNormInference,
-      .softmaxCrossEntropyGradient:
-      let inputs = (0..<5).compactMap { sink.node.saved($0) }
+      .softmaxCrossEntropyGradient, .attentionGradient, .lstmCellGradient, .gruCellGradient:
+      let inputs = (0..<7).compactMap { sink.node.saved($0) }
       propagateDecomposed(composite, inputs, gradients, sink)
     }
   }

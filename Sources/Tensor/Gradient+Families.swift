@@ -58,8 +58,7 @@ extension Operation {
       case .all, .any: missingGradient()
       }
     case .scan(let kind, let axis, let reverse, let exclusive):
-      guard kind == .sum else { missingGradient() }
-      sink.add(0, apply(.scan(.sum, axis: axis, reverse: !reverse, exclusive: exclusive), dy))
+      propagateScan(kind, axis: axis, reverse: reverse, exclusive: exclusive, dy, sink)
     default: preconditionFailure("not a reduction: \(name)")
     }
   }
@@ -72,15 +71,9 @@ extension Operation {
     let outer = Shape(keep.map { x.shape[$0] })
     let count = axes.reduce(1) { $0 * x.shape[$1] }
     let flat = moved.reshaped([outer.elementCount, count])
-    let before = apply(.scan(.product, axis: 1, reverse: false, exclusive: true), flat.detached())
-    let after = apply(.scan(.product, axis: 1, reverse: true, exclusive: true), flat.detached())
-    var others = before * after
-    if isRecording && x.isTracked {
-      // Second derivatives: the same product written with differentiable operations.
-      let expanded = flat.expanded(at: 1).broadcast(to: [flat.shape[0], count, count])
-      let diagonal = Tensor.eye(count, elementType: .bool).broadcast(to: expanded.shape)
-      others = apply(.reduce(.product, [2], keepDims: false), `where`(diagonal, 1, expanded))
-    }
+    let before = apply(.scan(.product, axis: 1, reverse: false, exclusive: true), flat)
+    let after = apply(.scan(.product, axis: 1, reverse: true, exclusive: true), flat)
+    let others = before * after
     var inverse = order
     for i in 0..<order.count { inverse[order[i]] = i }
     return apply(.transpose(inverse), others.reshaped(moved.shape))
@@ -94,28 +87,10 @@ extension Operation {
       sink.add(0, apply(.scatterAlong(.add, axis: axis), Tensor.zeros(sink.shape(0), dy.elementType), sink.input(1), dy))
     case .gatherND:
       sink.add(0, apply(.scatterND(.add), Tensor.zeros(sink.shape(0), dy.elementType), sink.input(1), dy))
-    case .scatter(let kind, let axis):
-      propagateScatter(kind, dy, sink, set: .scatter(.set, axis: axis), take: .gather(axis: axis))
-    case .scatterAlong(let kind, let axis):
-      propagateScatter(kind, dy, sink, set: .scatterAlong(.set, axis: axis), take: .takeAlong(axis: axis))
-    case .scatterND(let kind):
-      propagateScatter(kind, dy, sink, set: .scatterND(.set), take: .gatherND)
+    case .scatter(let kind, let axis): propagateScatter(kind, dy, sink, Operation.scatterWay(axis: axis))
+    case .scatterAlong(let kind, let axis): propagateScatter(kind, dy, sink, Operation.scatterWay(along: axis))
+    case .scatterND(let kind): propagateScatter(kind, dy, sink, Operation.scatterWayND)
     default: preconditionFailure("not an indexing operation: \(name)")
-    }
-  }
-
-  private func propagateScatter(_ kind: ScatterKind, _ dy: Tensor, _ sink: GradientSink, set: Operation, take: Operation) {
-    let indices = sink.input(1)
-    switch kind {
-    case .add:
-      if sink.needs(0) { sink.add(0, dy) }
-      if sink.needs(2) { sink.add(2, apply(take, dy, indices)) }
-    case .set:
-      // Where one place is set twice the last update wins; its gradient goes to all of them, as in PyTorch.
-      let picked = apply(take, dy, indices)
-      if sink.needs(0) { sink.add(0, apply(set, dy, indices, zerosLike(picked))) }
-      if sink.needs(2) { sink.add(2, picked) }
-    case .multiply, .max, .min: missingGradient()
     }
   }
 

@@ -43,6 +43,15 @@ extension Tensor {
     return apply(.scatterAlong(.add, axis: self.axis(axis, "scatterAdd")), self, indices, values)
   }
 
+  /// A copy in which `values` meet what is at positions `indices` along the axis: replace it, are added, multiplied, or
+  /// the greater or smaller is kept (PyTorch's scatter_reduce with include_self). Shapes as for ``scatter(axis:indices:values:)``.
+  /// Gradients of equal extremes are shared evenly.
+  public func scatterReduce(_ kind: ScatterKind, axis: Int, indices: Tensor, values: Tensor) -> Tensor {
+    let indices = indices.indices("scatterReduce")
+    let values = values.values("scatterReduce", as: elementType, indices.shape)
+    return apply(.scatterAlong(kind, axis: self.axis(axis, "scatterReduce")), self, indices, values)
+  }
+
   /// A copy with part j of `values` along the axis added to part `indices[j]` (PyTorch's index_add).
   public func indexAdd(axis: Int, indices: Tensor, values: Tensor) -> Tensor {
     let indices = indices.indices("indexAdd")

@@ -144,11 +144,16 @@ extension KernelStateTests {
       for shape in Self.shapes {
         // The reference is slow in a debug build: of the large shapes, each pair of types takes a variant of its own.
         let large = shape.batch.reduce(shape.m * shape.n * shape.k, *) > 100_000
-        for variant in large ? [pair % 6] : Array(0..<6) { check(shape, input, output, variant, &g) }
+        for variant in large ? [pair % 6] : Array(0..<6) {
+          check(shape, input, output, variant, inTask: false, &g)
+          if !large || pair < 2 { check(shape, input, output, variant, inTask: true, &g) }
+        }
       }
     }
 
-    private func check(_ shape: Shape, _ input: Element, _ output: Element, _ variant: Int, _ g: inout Generator) {
+    private func check(
+      _ shape: Shape, _ input: Element, _ output: Element, _ variant: Int, inTask: Bool, _ g: inout Generator
+    ) {
       let rank = shape.batch.count
       let natural = Array(0..<(rank + 2))
       let swapped = Array(0..<rank) + [rank + 1, rank]
@@ -177,6 +182,7 @@ extension KernelStateTests {
       p.type = Int32(input.type.rawValue)
       p.out_type = Int32(output.type.rawValue)
       p.accumulate = accumulate ? 1 : 0
+      p.in_task = inTask ? 1 : 0
       p.batch_rank = Int32(rank)
       func fill<T>(_ tuple: inout T, _ values: [Int]) {
         withUnsafeMutableBytes(of: &tuple) {
@@ -200,7 +206,7 @@ extension KernelStateTests {
       let before = c.bytes
       let (expected, written) = reference(
         p, shape, input, output, a, b, c, bias, accumulate: accumulate, hasBias: hasBias, relu: relu)
-      let note = "\(shape) \(input) to \(output), variant \(variant)"
+      let note = "\(shape) \(input) to \(output), variant \(variant), in a task: \(inTask)"
       defer {
         apus_set_isa(apus_best_isa())
         apus_set_bf16_dot(dotByDefault)

@@ -23,6 +23,10 @@ typedef struct {
   void (*block)(void *acc, const void *x, int64_t rows, int64_t row_stride, int64_t n);
 } apus_reducer;
 
+// A row of a recurrent cell: n elements of a state, in and out in the order of apus_recurrent.h.
+typedef void (*apus_cell)(void *const *out, const void *const *in, int64_t n);
+enum { APUS_CELL_LSTM, APUS_CELL_LSTM_GRAD, APUS_CELL_GRU, APUS_CELL_GRU_GRAD, APUS_CELLS };
+
 // Rows and blocks of the fused kernels, in f32 or f64; n elements per row, statistics of the same type.
 typedef struct {
   void (*softmax)(void *y, const void *x, int64_t n, bool log);
@@ -43,6 +47,16 @@ typedef struct {
   void (*sgd)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
   void (*adam)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
   void (*rmsprop)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  // Rows of attention.c; see attention.inc.
+  void (*attention_weights)(void *scores, const void *mask, int64_t n, int64_t visible, double scale, void *max, void *sum,
+                            void *values, int64_t width);
+  void (*attention_again)(void *scores, const void *mask, int64_t n, int64_t visible, double scale, const void *lse);
+  void (*attention_slopes)(void *weights, const void *gradient, const void *delta, int64_t n);
+  void (*attention_delta)(void *out, const void *gradient, const void *result, int64_t n);
+  // out = seen ? 0 : −inf.
+  void (*attention_hide)(void *out, const uint8_t *seen, int64_t n);
+  void (*rope)(void *y, const void *x, const void *cos, const void *sin, int64_t half, bool interleaved, bool inverse);
+  apus_cell cell[APUS_CELLS];
 } apus_fused;
 
 typedef struct {

@@ -11,4 +11,6 @@
 #include "apus_movement.h"
 #include "apus_indexing.h"
 #include "apus_random.h"
+#include "apus_attention.h"
+#include "apus_recurrent.h"
 #endif

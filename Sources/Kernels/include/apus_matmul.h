@@ -30,6 +30,7 @@ typedef struct {
   const void *bias;     // NULL, or one value of out_type per column n
   int64_t bias_stride;  // in elements; 0 = one value for all columns
   int32_t activation;   // apus_epilogue; those other than NONE and RELU are for floating-point out_types
+  int32_t in_task;      // 1: a product of moderate size inside of a task: not cut into tasks, operands read where they lie
 } apus_matmul;
 
 // The bits of C depend on shape and strides alone, never on the number of threads.

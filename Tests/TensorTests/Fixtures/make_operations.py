@@ -459,6 +459,82 @@ def normalized_gradient(dy, x, weight, mean, rstd, axes):
     return (g - g.mean(axes, keepdim=True) - normal * (g * normal).mean(axes, keepdim=True)) * rstd, dy * normal
 
 
+def added(mask, q, k, causal):
+    """What is added to the scores: a mask that is added, −∞ for one that is false, −∞ for keys after the query's position."""
+    scores = torch.zeros(list(q.shape[:3]) + [k.shape[2]], dtype=torch.float64)
+    if mask is not None:
+        scores = torch.where(mask, 0.0, -math.inf) if mask.dtype == torch.bool else mask
+    if causal:
+        queries, keys = scores.shape[2:]
+        seen = torch.arange(keys) <= (torch.arange(queries) + keys - queries).unsqueeze(1)
+        scores = torch.where(seen, scores, -math.inf)
+    return scores
+
+
+def shared(q, *kv):
+    """Heads of k and v repeated as often as q's share them."""
+    return [x.repeat_interleave(q.shape[1] // max(x.shape[1], 1), 1) for x in kv]
+
+
+def attention(q, k, v, mask=None, *, scale, causal):
+    bias = added(mask, q, k, causal)
+    k, v = shared(q, k, v)
+    lse = torch.logsumexp(q @ k.transpose(-1, -2) * scale + bias, -1) if k.shape[2] else torch.full(q.shape[:3], -math.inf)
+    return [F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=scale), lse.to(torch.float64)]
+
+
+def attention_gradient(dy, q, k, v, y, lse, mask=None, *, scale, causal, for_mask):
+    """With y and lse as numbers of their own: weights are e^(scores − lse), zero where lse is −∞."""
+    bias = added(mask, q, k, causal)
+    groups = k.shape[:2] + (q.shape[1] // max(k.shape[1], 1),)
+    heads_k, heads_v = shared(q, k, v)
+    weights = torch.exp(q @ heads_k.transpose(-1, -2) * scale + bias - lse.unsqueeze(-1))
+    slopes = weights * (dy @ heads_v.transpose(-1, -2) - (dy * y).sum(-1, keepdim=True))
+    dk = (slopes.transpose(-1, -2) @ q * scale).reshape(groups + k.shape[2:]).sum(2)
+    dv = (weights.transpose(-1, -2) @ dy).reshape(groups + v.shape[2:]).sum(2)
+    return [slopes @ heads_k * scale, dk, dv] + ([slopes] if for_mask else [])
+
+
+def rope(x, cos, sin, interleaved, sign):
+    half = cos.shape[-1]
+    if not cos.numel():
+        return x
+    turned, rest = x[..., :2 * half], x[..., 2 * half:]
+    pairs = turned.unflatten(-1, (half, 2)) if interleaved else turned.unflatten(-1, (2, half)).transpose(-1, -2)
+    product = torch.view_as_complex(pairs.contiguous()) * torch.complex(cos, sign * sin)
+    pairs = torch.view_as_real(product)
+    return torch.cat([(pairs if interleaved else pairs.transpose(-1, -2)).flatten(-2), rest], -1)
+
+
+def recurrent(name, x):
+    """PyTorch's own cells: weights of the identity and zeros make gates of the operands."""
+    count = 4 if name.startswith("lstm") else 3
+    state = x[-1]
+    n = state.shape[-1]
+    if not state.numel():  # what is empty stays so
+        outputs = {"lstmCell": [state, state], "gruCell": [state], "lstmCellGradient": x[2:], "gruCellGradient": x[1:]}
+        return outputs[name]
+    flat = [t.reshape(-1, t.shape[-1]).clone().requires_grad_() for t in x]
+    identity = torch.eye(count * n, dtype=torch.float64)
+    if name.startswith("lstm"):
+        gates, cell = flat[-2:]
+        nothing = torch.zeros(count * n, n, dtype=torch.float64)
+        results = torch._VF.lstm_cell(gates, [torch.zeros_like(cell), cell], identity, nothing, None, None)
+        inputs, slopes = flat[-2:], flat[:2]
+    else:
+        a, b, h = flat[-3:]
+        # gru_cell's products are one for the input and one for the hidden state, which also enters as it is: written out here.
+        (ar, az, an), (br, bz, bn) = a.chunk(3, 1), b.chunk(3, 1)
+        r, z = torch.sigmoid(ar + br), torch.sigmoid(az + bz)
+        results = [(1 - z) * torch.tanh(an + r * bn) + z * h]
+        inputs, slopes = flat[-3:], flat[:1]
+    if name.endswith("Gradient"):
+        results = torch.autograd.grad(results, inputs, [slope.detach() for slope in slopes])
+        like = x[-len(inputs):]
+        return [result.reshape(t.shape) for result, t in zip(results, like)]
+    return [result.detach().reshape(state.shape) for result in results]
+
+
 def composite(name, p, x):
     if name == "softmax":
         return [torch.softmax(x[0], -1)]
@@ -512,6 +588,14 @@ def composite(name, p, x):
         return [(torch.exp(logits - lse.unsqueeze(1)) - target) * (dloss * valid).unsqueeze(1)]
     if name == "linear":
         return [F.linear(*x)]
+    if name == "attention":
+        return attention(*x, scale=float(p["scale"]), causal=p["causal"] == "true")
+    if name == "attentionGradient":
+        return attention_gradient(*x, scale=float(p["scale"]), causal=p["causal"] == "true", for_mask=p["forMask"] == "true")
+    if name == "rope":
+        return [rope(*x, p["interleaved"] == "true", -1 if p["inverse"] == "true" else 1)]
+    if name in ("lstmCell", "lstmCellGradient", "gruCell", "gruCellGradient"):
+        return recurrent(name, x)
     raise ValueError(name)
 
 

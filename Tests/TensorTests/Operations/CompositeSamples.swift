@@ -6,14 +6,15 @@ extension OperationSamples {
   private static let ignored = -100
 
   /// One of each, with the parameters worth trying.
-  static let composites: [Composite] = [
-    .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .layerNorm(epsilon: 1e-5), .layerNormGradient,
-    .rmsNorm(epsilon: 1e-6), .rmsNormGradient, .batchNorm(epsilon: 1e-5), .batchNormGradient(epsilon: 1e-5),
-    .batchNormInference(epsilon: 1e-3), .softmaxCrossEntropy(ignoreIndex: ignored, labelSmoothing: 0),
-    .softmaxCrossEntropy(ignoreIndex: 1, labelSmoothing: 0.1),
-    .softmaxCrossEntropyGradient(ignoreIndex: ignored, labelSmoothing: 0),
-    .softmaxCrossEntropyGradient(ignoreIndex: 1, labelSmoothing: 0.1), .linear,
-  ]
+  static let composites: [Composite] =
+    [
+      .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .layerNorm(epsilon: 1e-5), .layerNormGradient,
+      .rmsNorm(epsilon: 1e-6), .rmsNormGradient, .batchNorm(epsilon: 1e-5), .batchNormGradient(epsilon: 1e-5),
+      .batchNormInference(epsilon: 1e-3), .softmaxCrossEntropy(ignoreIndex: ignored, labelSmoothing: 0),
+      .softmaxCrossEntropy(ignoreIndex: 1, labelSmoothing: 0.1),
+      .softmaxCrossEntropyGradient(ignoreIndex: ignored, labelSmoothing: 0),
+      .softmaxCrossEntropyGradient(ignoreIndex: 1, labelSmoothing: 0.1), .linear,
+    ] + sequenceComposites
 
   /// No default: a new composite does not compile without samples; `composites` must then name it.
   static func composite(_ composite: Composite) -> [Sample] {
@@ -119,6 +120,11 @@ extension OperationSamples {
           .composite(composite), [Input(x, seed: 1), Input([out, x[x.count - 1]], seed: 2), Input([out], seed: 3)], real,
           gradients: [0, 1, 2], magnitude: 60, dependsOnLayout: true)
       }
+    case .attention(_, let causal): return attention(composite, causal: causal)
+    case .attentionGradient(_, let causal, let forMask): return attentionGradient(composite, causal: causal, forMask: forMask)
+    case .rope: return rope(composite)
+    case .lstmCell, .lstmCellGradient: return lstm(composite)
+    case .gruCell, .gruCellGradient: return gru(composite)
     }
   }
 

@@ -77,5 +77,10 @@ private func descriptor(_ composite: Composite) -> String {
     "\(composite.name) epsilon=\(epsilon)"
   case .softmaxCrossEntropy(let ignoreIndex, let smoothing), .softmaxCrossEntropyGradient(let ignoreIndex, let smoothing):
     "\(composite.name) ignoreIndex=\(ignoreIndex) smoothing=\(smoothing)"
+  case .attention(let scale, let causal): "attention scale=\(scale) causal=\(causal)"
+  case .attentionGradient(let scale, let causal, let forMask):
+    "attentionGradient scale=\(scale) causal=\(causal) forMask=\(forMask)"
+  case .rope(let interleaved, let inverse): "rope interleaved=\(interleaved) inverse=\(inverse)"
+  case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: composite.name
   }
 }

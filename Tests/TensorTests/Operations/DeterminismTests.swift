@@ -159,6 +159,41 @@ enum LargeSamples {
     case .softmaxCrossEntropy: return [(operation, [x, labels])]
     case .softmaxCrossEntropyGradient: return [(operation, [mean, x, labels, rstd + 5])]
     case .linear: return [(operation, [x, real([67, columns], 5), real([67], 6)])]
+    case .attention, .attentionGradient: return attention(composite)
+    case .rope:
+      return [
+        (operation, [real([2, 3, 301, 40]), real([301, 12], 1).broadcast(to: [2, 3, 301, 12]), real([2, 3, 301, 12], 2)])
+      ]
+    case .lstmCell: return [(operation, [real([301, 268]), real([301, 67], 1)])]
+    case .lstmCellGradient:
+      return [(operation, [real([301, 67]), real([301, 67], 1), real([301, 268], 2), real([301, 67], 3)])]
+    case .gruCell: return [(operation, [real([301, 201]), real([301, 201], 1), real([301, 67], 2)])]
+    case .gruCellGradient:
+      return [(operation, [real([301, 67]), real([301, 201], 1), real([301, 201], 2), real([301, 67], 3)])]
+    }
+  }
+
+  /// More queries and keys than one block has, heads that share keys, one query, a mask that is added.
+  private static func attention(_ composite: Composite) -> [(Operation, [Tensor])] {
+    func small(_ shape: Shape, _ seed: Int, _ type: ElementType = .float32) -> Tensor {
+      Input(shape, .unit, seed: seed).tensor(type)
+    }
+    func operands(_ queries: Int, _ type: ElementType = .float32) -> [Tensor] {
+      [small([2, 4, queries, 24], 1, type), small([2, 2, 300, 24], 2, type), small([2, 2, 300, 16], 3, type)]
+    }
+    let mask = real([1, 1, 301, 300], 4).broadcast(to: [2, 4, 301, 300])
+    switch composite {
+    case .attentionGradient(let scale, let causal, let forMask):
+      let forward = Composite.attention(scale: scale, causal: causal)
+      var inputs = [operands(301) + (forMask ? [mask] : [])]
+      if !forMask { inputs += [operands(1), operands(301, .bfloat16)] }
+      return inputs.map { inputs in
+        let results = apply(.composite(forward), inputs)
+        let dy = small(results[0].shape, 5, results[0].elementType)
+        return (.composite(composite), [dy] + inputs[..<3] + results + inputs[3...])
+      }
+    default:
+      return [operands(301), operands(301) + [mask], operands(1), operands(301, .bfloat16)].map { (.composite(composite), $0) }
     }
   }
 

@@ -1,0 +1,177 @@
+// Scaled dot-product attention and rotary position embedding.
+
+/// softmax(scale · q kᵀ + mask) v (Vaswani et al. 2017), without ever holding the matrix of scores (Dao et al. 2022).
+///
+/// Several heads of q may share one of k and v (grouped queries, Ainslie et al. 2023): head h reads number h / (heads / kvHeads).
+/// A query that sees no key has a result of zeros, as in PyTorch.
+/// - Parameters:
+///   - q: [batch, heads, queries, dim].
+///   - k: [batch, kvHeads, keys, dim]; `kvHeads` divides `heads`.
+///   - v: [batch, kvHeads, keys, valueDim].
+///   - mask: broadcast to [batch, heads, queries, keys]; bool, true where the query sees the key, or floating point and added
+///     to the scaled scores. The gradient of a mask that is added takes the memory of all scores.
+///   - causal: query i sees keys 0 ... i + keys − queries: the last query is at the last key's position, as it is when earlier
+///     keys come from a cache. With as many queries as keys this is PyTorch's `is_causal`, which otherwise aligns the first
+///     query with the first key; here it is PyTorch's `causal_lower_right`.
+///   - scale: 1 / √dim by default.
+/// - Returns: [batch, heads, queries, valueDim].
+public func scaledDotProductAttention(
+  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false, scale: Double? = nil
+) -> Tensor {
+  guard q.rank == 4, k.rank == 4, v.rank == 4 else {
+    stop(
+      "scaledDotProductAttention: takes q, k and v of dimensions [batch, heads, positions, dim], got shapes \(q.shape), \(k.shape) and \(v.shape)"
+    )
+  }
+  let scale = scale ?? 1 / Double(q.shape[3]).squareRoot()
+  var inputs = [q, k, v]
+  if let mask {
+    let scores = Shape([q.shape[0], q.shape[1], q.shape[2], k.shape[2]])
+    guard Shape.broadcast(mask.shape, scores) == scores else {
+      stop("scaledDotProductAttention: a mask of shape \(mask.shape) does not broadcast to scores of shape \(scores)")
+    }
+    guard mask.elementType == .bool || mask.elementType.isFloatingPoint else {
+      stop("scaledDotProductAttention: the mask must be bool or floating point, got \(mask.type)")
+    }
+    let added = mask.elementType == .bool ? mask : mask.converted(to: q.elementType)
+    inputs.append(added.broadcast(to: scores))
+  }
+  return apply(.composite(.attention(scale: scale, causal: causal)), inputs)[0]
+}
+
+/// Cosines and sines of position · theta^(−2i / dim) for i < dim / 2: the angles of rotary embedding (Su et al. 2021).
+/// - Parameters:
+///   - positions: any shape.
+///   - dim: how many elements of a row are turned; even.
+/// - Returns: two tensors of the positions' shape with a last dimension of dim / 2 added.
+public func rotaryTables(
+  positions: Tensor, dim: Int, theta: Double = 10_000, elementType: ElementType = .float32
+) -> (cos: Tensor, sin: Tensor) {
+  guard dim >= 0 && dim % 2 == 0 else { stop("rotaryTables: pairs of elements are turned, so \(dim) must be even") }
+  let exponents = (0..<(dim / 2)).map { -2 * Double($0) / Double(dim) }
+  let rates = pow(Tensor(theta), Tensor(exponents, shape: [dim / 2]))
+  let angles = positions.converted(to: .float64).expanded(at: -1) * rates
+  return (cos(angles).converted(to: elementType), sin(angles).converted(to: elementType))
+}
+
+/// Rotary position embedding (Su et al. 2021): pairs (a, b) of elements of each row become
+/// (a cos − b sin, b cos + a sin).
+/// - Parameters:
+///   - x: […, positions, dim].
+///   - cos, sin: broadcast to […, positions, half]: one angle for each pair, see ``rotaryTables(positions:dim:theta:elementType:)``.
+///     Elements of a row beyond 2 · half stay as they are.
+///   - interleaved: pairs are neighbours (2i, 2i + 1), as in the paper and in GPT-J; else (i, i + half), as in GPT-NeoX and as
+///     Llama's weights are published for Hugging Face.
+public func rope(_ x: Tensor, cos: Tensor, sin: Tensor, interleaved: Bool = false) -> Tensor {
+  guard x.rank > 0, cos.rank > 0, cos.shape == sin.shape else {
+    stop("rope: an input of shape \(x.shape) does not go with cos of shape \(cos.shape) and sin of shape \(sin.shape)")
+  }
+  var rows = x.shape
+  rows[x.rank - 1] = cos.shape[cos.rank - 1]
+  guard Shape.broadcast(cos.shape, rows) == rows else {
+    stop("rope: cos and sin of shape \(cos.shape) do not broadcast to the rows of an input of shape \(x.shape)")
+  }
+  let type: ElementType = x.elementType == .float64 ? .float64 : .float32
+  let tables = [cos, sin].map { $0.converted(to: type).broadcast(to: rows) }
+  return apply(.composite(.rope(interleaved: interleaved, inverse: false)), x, tables[0], tables[1])
+}
+
+/// Rotary position embedding by position; see ``rope(_:cos:sin:interleaved:)``.
+/// - Parameters:
+///   - x: […, positions, dim].
+///   - positions: broadcast to […, positions]; 0, 1, 2 … by default.
+///   - theta: the base of the angles' rates.
+///   - dim: how many elements of a row are turned, the first ones; all by default.
+public func rope(
+  _ x: Tensor, positions: Tensor? = nil, theta: Double = 10_000, dim: Int? = nil, interleaved: Bool = false
+) -> Tensor {
+  guard x.rank >= 2 else { stop("rope: takes an input of dimensions […, positions, dim], got shape \(x.shape)") }
+  let positions = positions ?? Tensor.arange(x.shape[x.rank - 2])
+  let type: ElementType = x.elementType == .float64 ? .float64 : .float32
+  let tables = rotaryTables(positions: positions, dim: dim ?? x.shape[x.rank - 1], theta: theta, elementType: type)
+  return rope(x, cos: tables.cos, sin: tables.sin, interleaved: interleaved)
+}
+
+// MARK: Decompositions
+
+/// The decomposition of attention and of its gradient: everything in the type of statistics, q's heads in groups.
+struct DecomposedAttention {
+  let q, k, v: Tensor
+  /// −∞ where the key is hidden.
+  let scores: Tensor
+  private let group: Int
+  private let type: ElementType
+
+  init(_ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor?, scale: Double, causal: Bool) {
+    type = q.elementType == .float64 ? .float64 : .float32
+    (self.q, self.k, self.v) = (q.converted(to: type), k.converted(to: type), v.converted(to: type))
+    group = k.shape[1] == 0 ? 1 : q.shape[1] / k.shape[1]
+    let (queries, keys) = (q.shape[2], k.shape[2])
+    let rows = Self.grouped(self.q, group).matmul(self.k.transposed())
+    var scores = rows.reshaped([q.shape[0], q.shape[1], queries, keys]) * scale
+    if let mask {
+      scores = mask.elementType == .bool ? `where`(mask, scores, -Double.infinity) : scores + mask.converted(to: type)
+    }
+    if causal {
+      let last = (Tensor.arange(queries) + (keys - queries)).expanded(at: 1)
+      scores = `where`(Tensor.arange(keys).expanded(at: 0) .<= last, scores, -Double.infinity)
+    }
+    self.scores = scores
+  }
+
+  /// Heads that share keys as rows of one matrix: [batch, kvHeads, group · positions, dim].
+  private static func grouped(_ x: Tensor, _ group: Int) -> Tensor {
+    x.reshaped([x.shape[0], x.shape[1] / group, group * x.shape[2], x.shape[3]])
+  }
+
+  private func ungrouped(_ x: Tensor) -> Tensor { x.reshaped([q.shape[0], q.shape[1], q.shape[2], x.shape[3]]) }
+
+  /// y and log Σ exp of the rows.
+  func results() -> [Tensor] {
+    guard k.shape[2] > 0 else {
+      let (batch, heads, queries) = (q.shape[0], q.shape[1], q.shape[2])
+      let y = Tensor.zeros([batch, heads, queries, v.shape[3]], type)
+      return [y, Tensor.full([batch, heads, queries], -Double.infinity, type)]
+    }
+    let top = scores.max(axis: -1, keepDims: true).detached()
+    let safe = `where`(top .== -Double.infinity, 0, top)
+    let weights = exp(scores - safe)
+    let total = weights.sum(axis: -1, keepDims: true)
+    let isEmpty = total .== 0
+    let divisor = `where`(isEmpty, 1, total)
+    let y = ungrouped(Self.grouped(weights / divisor, group).matmul(v))
+    return [y, `where`(isEmpty, -Double.infinity, log(divisor) + safe).squeezed(-1)]
+  }
+
+  /// dq, dk, dv and the gradient of the scores, as the kernel computes them.
+  func gradients(scale: Double, _ dy: Tensor, _ y: Tensor, _ logSumExp: Tensor) -> [Tensor] {
+    let (dy, y, lse) = (dy.converted(to: type), y.converted(to: type), logSumExp.expanded(at: -1))
+    let weights = exp(scores - `where`(lse .== -Double.infinity, 0, lse))
+    let (w, g) = (Self.grouped(weights, group), Self.grouped(dy, group))
+    let dweights = ungrouped(g.matmul(v.transposed()))
+    let dscores = weights * (dweights - (dy * y).sum(axis: -1, keepDims: true))
+    let d = Self.grouped(dscores, group)
+    return [
+      ungrouped(d.matmul(k)) * scale, d.transposed().matmul(Self.grouped(q, group)) * scale, w.transposed().matmul(g), dscores,
+    ]
+  }
+}
+
+/// Rotary embedding by slices.
+func decomposedRope(_ x: Tensor, _ cos: Tensor, _ sin: Tensor, interleaved: Bool, inverse: Bool) -> Tensor {
+  let (dim, half) = (x.shape[x.rank - 1], cos.shape[cos.rank - 1])
+  let count = x.shape.dropLast().reduce(1, *)
+  let wide = x.converted(to: cos.elementType).reshaped([count, dim])
+  let (c, s) = (cos.reshaped([count, half]), inverse ? -sin.reshaped([count, half]) : sin.reshaped([count, half]))
+  func part(_ start: Int, _ size: Int) -> Tensor { wide.sliced(axis: 1, start: start, count: size) }
+  let turned: Tensor
+  if interleaved {
+    let pairs = part(0, 2 * half).reshaped([count, half, 2])
+    let (a, b) = (pairs.sliced(axis: 2, start: 0, count: 1).squeezed(2), pairs.sliced(axis: 2, start: 1, count: 1).squeezed(2))
+    turned = stack([a * c - b * s, b * c + a * s], axis: 2).reshaped([count, 2 * half])
+  } else {
+    let (a, b) = (part(0, half), part(half, half))
+    turned = concatenate([a * c - b * s, b * c + a * s], axis: 1)
+  }
+  return concatenate([turned, part(2 * half, dim - 2 * half)], axis: 1).reshaped(x.shape).converted(to: x.elementType)
+}
