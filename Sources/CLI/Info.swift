@@ -8,7 +8,7 @@ struct Info: ParsableCommand {
   func run() {
     let isa = apus_current_isa()
     var features = [String(cString: apus_isa_name(isa))]
-    if apus_has_avx512_bf16() { features.append("avx512_bf16") }
+    if apus_has_avx512_bf16() { features.append(apus_use_bf16_dot() ? "avx512_bf16" : "avx512_bf16 (slow here, not used)") }
     if apus_has_avx512_vnni() { features.append("avx512_vnni") }
     let best = String(cString: apus_isa_name(apus_best_isa()))
     print("apus        \(apusVersion)")

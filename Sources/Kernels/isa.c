@@ -54,6 +54,24 @@ bool apus_has_avx512_bf16(void) {
 #endif
 }
 
+static _Atomic int bf16_dot = -1;
+
+bool apus_use_bf16_dot(void) {
+#if defined(__x86_64__)
+  if (!apus_has_avx512_bf16()) return false;
+  int use = atomic_load_explicit(&bf16_dot, memory_order_relaxed);
+  if (use >= 0) return use;
+  const char *text = getenv("APUS_BF16_DOT");
+  use = text ? atoi(text) != 0 : __builtin_cpu_is("amd") != 0;
+  atomic_store_explicit(&bf16_dot, use, memory_order_relaxed);
+  return use;
+#else
+  return false;
+#endif
+}
+
+void apus_set_bf16_dot(bool use) { atomic_store_explicit(&bf16_dot, use, memory_order_relaxed); }
+
 bool apus_has_avx512_vnni(void) {
 #if defined(__x86_64__)
   return apus_current_isa() == APUS_ISA_AVX512 && __builtin_cpu_supports("avx512vnni");

@@ -1,5 +1,14 @@
 // The matrix product: strides put in order, the work cut into tasks by shape alone, panels packed, kernels called.
 #include "matmul_kernels.h"
+#include <sched.h>
+#include <stdatomic.h>
+#include <string.h>
+
+#if defined(__x86_64__)
+#define pause_cpu() __builtin_ia32_pause()
+#else
+#define pause_cpu() ((void)0)
+#endif
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
@@ -209,70 +218,120 @@ static void small_task(void *context, int64_t index) {
 }
 
 // ---- One large matrix by all threads -------------------------------------------------------------
-// All of A and B is packed by one round of tasks (at most this much of it at a time), C is computed by a second one.
+// C is cut into blocks, a task each. A panel of A or B is packed by the first task that needs it, into memory that all
+// share (at most this much of A and B at a time): one round of tasks, and a panel is still warm when it is first used.
 enum { PACKED_ROWS = 2048, PACKED_COLUMNS = 2048, PACKED_DEPTH = 8 };  // the last in units of KC
+
+// A panel's state.
+enum { RAW, BEING_PACKED, PACKED };
+typedef _Atomic uint8_t panel_state;
 
 typedef struct {
   const problem *p;
   operands o;
   int64_t i, j, q, m, n, k;          // the part of C and of k at hand
-  int64_t task_rows, task_columns;   // one task's block of C
-  int64_t a_tasks, column_tasks;
+  int64_t row_panels, column_panels; // all of it, in panels of mr rows and nr columns
+  int64_t row_tasks, column_tasks;
   char *a, *b, *partial;             // packed: for each KC of k, panels one after the other
   int64_t partial_row;
+  panel_state *a_states, *b_states;  // for each KC of k, for each panel
 } large_context;
 
-// Panels packed by one task.
-enum { PANELS_PER_TASK = 8 };
+static char *packed_panel(const large_context *l, bool is_a, int64_t q, int64_t depth, int64_t panel) {
+  const apus_matmul_kernels *kernels = l->p->kernels;
+  int64_t width = is_a ? kernels->mr : kernels->nr, padded = (is_a ? l->row_panels : l->column_panels) * width;
+  return (is_a ? l->a : l->b) + (q / kernels->group * padded + panel * width * depth) * kernels->element;
+}
 
-static void pack_task(void *context, int64_t index) {
-  const large_context *l = context;
+// Where element (first row or column of the panel, q) lies.
+static const char *raw_panel(const large_context *l, bool is_a, int64_t q, int64_t panel) {
   const problem *p = l->p;
-  const apus_matmul_kernels *kernels = p->kernels;
-  bool is_a = index < l->a_tasks;
-  if (!is_a) index -= l->a_tasks;
-  int64_t width = is_a ? kernels->mr : kernels->nr, count = is_a ? l->m : l->n;
-  int64_t first = index * PANELS_PER_TASK * width, some = smaller(PANELS_PER_TASK * width, count - first);
-  int64_t outer = is_a ? p->a_row : p->b_col, inner = is_a ? p->a_col : p->b_row;
-  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group, padded = rounded_up(count, width);
-  for (int64_t q = 0; q < l->k; q += kc_values) {
-    int64_t k = smaller(kc_values, l->k - q), depth = pieces(k, kernels->group);
-    const char *from = (is_a ? l->o.a : l->o.b) + (((is_a ? l->i : l->j) + first) * outer + (l->q + q) * inner) * p->size;
-    char *to = (is_a ? l->a : l->b) + (q / kernels->group * padded + first * depth) * kernels->element;
-    (is_a ? kernels->pack_a : kernels->pack_b)(p->type, from, outer, inner, some, k, to);
+  int64_t first = panel * (is_a ? p->kernels->mr : p->kernels->nr);
+  return is_a ? l->o.a + ((l->i + first) * p->a_row + (l->q + q) * p->a_col) * p->size
+              : l->o.b + ((l->j + first) * p->b_col + (l->q + q) * p->b_row) * p->size;
+}
+
+// Whether the caller is the one to pack it.
+static bool claim(panel_state *state) {
+  uint8_t raw = RAW;
+  return atomic_load_explicit(state, memory_order_relaxed) == RAW && atomic_compare_exchange_strong(state, &raw, BEING_PACKED);
+}
+
+static void await(panel_state *state) {
+  for (int spin = 0; atomic_load_explicit(state, memory_order_acquire) != PACKED; spin++) {
+    if (spin < 1000) pause_cpu(); else sched_yield();  // whoever packs it may have lost its processor
   }
 }
+
+static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, int64_t panel, panel_state *state) {
+  const problem *p = l->p;
+  const apus_matmul_kernels *kernels = p->kernels;
+  int64_t width = is_a ? kernels->mr : kernels->nr, some = smaller(width, (is_a ? l->m : l->n) - panel * width);
+  (is_a ? kernels->pack_a : kernels->pack_b)(
+    p->type, raw_panel(l, is_a, q, panel), is_a ? p->a_row : p->b_col, is_a ? p->a_col : p->b_row, some, k,
+    packed_panel(l, is_a, q, pieces(k, kernels->group), panel));
+  atomic_store_explicit(state, PACKED, memory_order_release);
+}
+
+static int64_t share(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }
 
 static void multiply_task(void *context, int64_t index) {
   const large_context *l = context;
   const problem *p = l->p;
   const apus_matmul_kernels *kernels = p->kernels;
-  int64_t i = index / l->column_tasks * l->task_rows, j = index % l->column_tasks * l->task_columns;
-  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
-  int64_t a_padded = rounded_up(l->m, kernels->mr), b_padded = rounded_up(l->n, kernels->nr);
+  int64_t row_task = index / l->column_tasks, column_task = index % l->column_tasks;
+  int64_t i0 = share(l->row_panels, l->row_tasks, row_task), i1 = share(l->row_panels, l->row_tasks, row_task + 1);
+  int64_t j0 = share(l->column_panels, l->column_tasks, column_task), j1 = share(l->column_panels, l->column_tasks, column_task + 1);
+  // Tasks that run at once start at different panels, so that each finds some to pack.
+  int64_t i_turn = share(i1 - i0, l->column_tasks, column_task), j_turn = share(j1 - j0, 2, row_task % 2);
+  int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group, i = i0 * kernels->mr;
   apus_matmul_block block = {
-    .m = smaller(l->task_rows, l->m - i), .n = smaller(l->task_columns, l->n - j), .a_row = 1, .a_col = kernels->mr,
-    .b_row = kernels->nr, .b_packed = true};
+    .m = smaller((i1 - i0) * kernels->mr, l->m - i), .a_row = 1, .a_col = kernels->mr, .b_row = kernels->nr, .b_packed = true};
   for (int64_t q = 0; q < l->k; q += kc_values) {
-    block.k = pieces(smaller(kc_values, l->k - q), kernels->group);
+    int64_t k = smaller(kc_values, l->k - q);
+    block.k = pieces(k, kernels->group);
     block.a_panel = kernels->mr * block.k;
     block.b_panel = kernels->nr * block.k;
-    block.a = l->a + (q / kernels->group * a_padded + i * block.k) * kernels->element;
-    block.b = l->b + (q / kernels->group * b_padded + j * block.k) * kernels->element;
-    block.target = target_at(p, l->o.c, l->i + i, l->j + j);
-    char *partial = l->partial ? l->partial + (i * l->partial_row + j) * kernels->element : NULL;
-    set_partial(p, &block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
-    kernels->block(&block);
+    panel_state *a_states = l->a_states + q / kc_values * l->row_panels, *b_states = l->b_states + q / kc_values * l->column_panels;
+    for (int64_t s = 0; s < i1 - i0; s++) {
+      int64_t panel = i0 + (i_turn + s) % (i1 - i0);
+      if (claim(&a_states[panel])) pack_panel(l, true, q, k, panel, &a_states[panel]);
+    }
+    for (int64_t panel = i0; panel < i1; panel++) await(&a_states[panel]);
+    block.a = packed_panel(l, true, q, block.k, i0);
+    for (int64_t s = 0; s < j1 - j0; s++) {
+      int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
+      if (claim(&b_states[panel])) pack_panel(l, false, q, k, panel, &b_states[panel]);
+      await(&b_states[panel]);
+      block.n = smaller(kernels->nr, l->n - j);
+      block.b = packed_panel(l, false, q, block.k, panel);
+      // What the next panel is read from comes nearer meanwhile.
+      if (atomic_load_explicit(&b_states[next], memory_order_relaxed) == RAW) {
+        block.ahead = raw_panel(l, false, q, next);
+        block.ahead_step = p->b_row * p->size;
+      } else {
+        block.ahead = packed_panel(l, false, q, block.k, next);
+        block.ahead_step = kernels->nr * kernels->element;
+      }
+      block.target = target_at(p, l->o.c, l->i + i, l->j + j);
+      char *partial = l->partial ? l->partial + (i * l->partial_row + j) * kernels->element : NULL;
+      set_partial(p, &block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
+      kernels->block(&block);
+    }
   }
 }
 
 // Blocks as large as the second cache likes, smaller ones when there would be few.
-static void set_task_size(large_context *l, const apus_matmul_kernels *kernels) {
+static void set_tasks(large_context *l, const apus_matmul_kernels *kernels) {
   static const int64_t rows[] = {144, 144, 144, 72, 72}, columns[] = {512, 256, 128, 128, 64};
+  const int64_t least = 1 << 22;  // multiply-adds of a task: some 20 µs
+  int64_t wanted = smaller(larger(l->m * l->n * l->k / least, 1), 32);
+  l->row_panels = pieces(l->m, kernels->mr);
+  l->column_panels = pieces(l->n, kernels->nr);
   for (int s = 0; s < 5; s++) {
-    l->task_rows = rounded_up(pieces(l->m, pieces(l->m, rows[s])), kernels->mr);
-    l->task_columns = rounded_up(pieces(l->n, pieces(l->n, columns[s])), kernels->nr);
-    if (pieces(l->m, l->task_rows) * pieces(l->n, l->task_columns) >= 16) return;
+    l->row_tasks = smaller(pieces(l->m, rows[s]), l->row_panels);
+    l->column_tasks = smaller(pieces(l->n, columns[s]), l->column_panels);
+    if (l->row_tasks * l->column_tasks >= wanted) return;
   }
 }
 
@@ -280,27 +339,29 @@ static void multiply_large(const problem *p, operands o) {
   const apus_matmul_kernels *kernels = p->kernels;
   int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
   int64_t rows = smaller(p->m, rounded_up(PACKED_ROWS, kernels->mr)), columns = smaller(p->n, rounded_up(PACKED_COLUMNS, kernels->nr));
-  int64_t depth = smaller(p->k, PACKED_DEPTH * kc_values);
+  int64_t depth = smaller(p->k, PACKED_DEPTH * kc_values), blocks = pieces(depth, kc_values);
   bool scratch = p->k > kc_values && !partial_in_c(p);
   size_t a_bytes = (size_t)(rounded_up(rows, kernels->mr) * pieces(depth, kernels->group) * kernels->element);
   size_t b_bytes = (size_t)(rounded_up(columns, kernels->nr) * pieces(depth, kernels->group) * kernels->element);
   size_t partial_bytes = scratch ? (size_t)(rows * columns * kernels->element) : 0;
+  size_t state_bytes = (size_t)(blocks * (pieces(rows, kernels->mr) + pieces(columns, kernels->nr)));
   large_context l = {.p = p, .o = o, .partial_row = columns};
   l.a = apus_allocate(a_bytes);
   l.b = apus_allocate(b_bytes);
   l.partial = scratch ? apus_allocate(partial_bytes) : NULL;
+  l.a_states = apus_allocate(state_bytes);
+  l.b_states = l.a_states + blocks * pieces(rows, kernels->mr);
   for (l.j = 0; l.j < p->n; l.j += columns)
     for (l.i = 0; l.i < p->m; l.i += rows)
       for (l.q = 0; l.q < p->k; l.q += depth) {
         l.m = smaller(rows, p->m - l.i);
         l.n = smaller(columns, p->n - l.j);
         l.k = smaller(depth, p->k - l.q);
-        l.a_tasks = pieces(l.m, PANELS_PER_TASK * kernels->mr);
-        apus_parallel(l.a_tasks + pieces(l.n, PANELS_PER_TASK * kernels->nr), pack_task, &l);
-        set_task_size(&l, kernels);
-        l.column_tasks = pieces(l.n, l.task_columns);
-        apus_parallel(pieces(l.m, l.task_rows) * l.column_tasks, multiply_task, &l);
+        set_tasks(&l, kernels);
+        memset((void *)l.a_states, RAW, state_bytes);
+        apus_parallel(l.row_tasks * l.column_tasks, multiply_task, &l);
       }
+  apus_deallocate(l.a_states, state_bytes);
   if (scratch) apus_deallocate(l.partial, partial_bytes);
   apus_deallocate(l.b, b_bytes);
   apus_deallocate(l.a, a_bytes);
@@ -362,7 +423,8 @@ static const apus_matmul_kernels *kernels_for(int32_t type, int32_t out_type) {
   case APUS_BOOL: break;
   case APUS_U8: case APUS_I8: case APUS_I16: case APUS_I32: return apus_matmul_kernels_i32();
   case APUS_I64: return apus_matmul_kernels_i64();
-  case APUS_F16: case APUS_BF16: case APUS_F32: return apus_matmul_kernels_f32();
+  case APUS_BF16: return apus_matmul_kernels_bf16();
+  case APUS_F16: case APUS_F32: return apus_matmul_kernels_f32();
   case APUS_F64: return apus_matmul_kernels_f64();
   }
   __builtin_trap();

@@ -22,6 +22,7 @@ typedef struct {
   const void *a; int64_t a_panel, a_row, a_col;  // a_panel: from one group of mr rows to the next
   const void *b; int64_t b_panel, b_row;         // b_panel: from one group of nr columns to the next; columns are adjacent
   bool b_packed;                 // else the last columns are copied before they are used
+  const void *ahead; int64_t ahead_step;  // what is wanted next, k rows `ahead_step` bytes apart, is fetched meanwhile; or NULL
   void *partial; int64_t partial_row;  // sums over earlier k, in the accumulator's type, columns adjacent
   bool add_partial, last;        // last: goes to `target`, else to `partial`
   apus_matmul_target target;
@@ -45,6 +46,7 @@ typedef struct {
 } apus_matmul_kernels;
 
 const apus_matmul_kernels *apus_matmul_kernels_f32(void);
+const apus_matmul_kernels *apus_matmul_kernels_bf16(void);
 const apus_matmul_kernels *apus_matmul_kernels_f64(void);
 const apus_matmul_kernels *apus_matmul_kernels_i32(void);
 const apus_matmul_kernels *apus_matmul_kernels_i64(void);

@@ -9,6 +9,7 @@
 // Classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 % is lost).
 enum { SMALL = 1024, SMALL_CLASSES = SMALL / 64, STEPS = 8, CLASSES = SMALL_CLASSES + STEPS * 40 };
 static const size_t MAPPED = (size_t)1 << 20;  // from here on blocks are mapped
+static const size_t HUGE = (size_t)2 << 20;    // a huge page
 static const size_t SLACK = (size_t)32 << 20;  // may always be cached
 
 typedef struct block { struct block *next; } block;
@@ -37,8 +38,16 @@ static inline int class_of(size_t size, size_t *rounded) {
 
 static void *obtain(size_t rounded) {
   if (rounded >= MAPPED) {
-    void *p = mmap(NULL, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    // From where a huge page can begin: the kernel aligns only what is a multiple of one.
+    size_t extra = rounded >= HUGE ? HUGE : 0;
+    char *p = mmap(NULL, rounded + extra, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED) return NULL;
+    if (extra) {
+      size_t before = -(uintptr_t)p & (HUGE - 1);
+      if (before) munmap(p, before);
+      if (before < extra) munmap(p + before + rounded, extra - before);
+      p += before;
+    }
 #ifdef MADV_HUGEPAGE
     madvise(p, rounded, MADV_HUGEPAGE);  // fewer page faults; a refusal does no harm
 #endif

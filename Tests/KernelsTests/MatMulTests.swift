@@ -1,280 +1,314 @@
 import CApusKernels
 import Testing
 
-/// The C matrix product against three nested loops in Double or Int64.
-@Suite struct MatMulTests {
-  /// An element type: how a value of the reference's arithmetic is stored and read back.
-  struct Element: Sendable, CustomStringConvertible {
-    let type: apus_type
-    let unit: Double  // half the spacing of values just above one; 0: an integer type
-    var isFloat: Bool { unit > 0 }
-    var description: String { "type \(type.rawValue)" }
+extension KernelStateTests {
+  /// The C matrix product against three nested loops in Double or Int64.
+  @Suite struct MatMulTests {
+    /// An element type: how a value of the reference's arithmetic is stored and read back.
+    struct Element: Sendable, CustomStringConvertible {
+      let type: apus_type
+      let unit: Double  // half the spacing of values just above one; 0: an integer type
+      var isFloat: Bool { unit > 0 }
+      var description: String { "type \(type.rawValue)" }
 
-    func write(_ value: Double, _ integer: Int64, _ memory: UnsafeMutableRawPointer, _ index: Int) {
-      func store<T>(_ x: T) { memory.storeBytes(of: x, toByteOffset: index * MemoryLayout<T>.size, as: T.self) }
-      switch type {
-      case APUS_F64: store(value)
-      case APUS_F32: store(Float(value))
-      case APUS_F16: store(halfBits(value))
-      case APUS_BF16: store(UInt16(truncatingIfNeeded: Float(value).bitPattern >> 16))
-      case APUS_I64: store(integer)
-      case APUS_I32: store(Int32(truncatingIfNeeded: integer))
-      case APUS_I16: store(Int16(truncatingIfNeeded: integer))
-      case APUS_I8: store(Int8(truncatingIfNeeded: integer))
-      case APUS_U8: store(UInt8(truncatingIfNeeded: integer))
-      default: fatalError("no such element type")
+      func write(_ value: Double, _ integer: Int64, _ memory: UnsafeMutableRawPointer, _ index: Int) {
+        func store<T>(_ x: T) { memory.storeBytes(of: x, toByteOffset: index * MemoryLayout<T>.size, as: T.self) }
+        switch type {
+        case APUS_F64: store(value)
+        case APUS_F32: store(Float(value))
+        case APUS_F16: store(halfBits(value))
+        case APUS_BF16: store(UInt16(truncatingIfNeeded: Float(value).bitPattern >> 16))
+        case APUS_I64: store(integer)
+        case APUS_I32: store(Int32(truncatingIfNeeded: integer))
+        case APUS_I16: store(Int16(truncatingIfNeeded: integer))
+        case APUS_I8: store(Int8(truncatingIfNeeded: integer))
+        case APUS_U8: store(UInt8(truncatingIfNeeded: integer))
+        default: fatalError("no such element type")
+        }
+      }
+
+      func real(_ memory: UnsafeRawPointer, _ index: Int) -> Double {
+        switch type {
+        case APUS_F64: memory.load(fromByteOffset: index * 8, as: Double.self)
+        case APUS_F32: Double(memory.load(fromByteOffset: index * 4, as: Float.self))
+        case APUS_F16: halfValue(memory.load(fromByteOffset: index * 2, as: UInt16.self))
+        case APUS_BF16: Double(Float(bitPattern: UInt32(memory.load(fromByteOffset: index * 2, as: UInt16.self)) << 16))
+        default: fatalError("not a floating-point type")
+        }
+      }
+
+      func integer(_ memory: UnsafeRawPointer, _ index: Int) -> Int64 {
+        switch type {
+        case APUS_I64: memory.load(fromByteOffset: index * 8, as: Int64.self)
+        case APUS_I32: Int64(memory.load(fromByteOffset: index * 4, as: Int32.self))
+        case APUS_I16: Int64(memory.load(fromByteOffset: index * 2, as: Int16.self))
+        case APUS_I8: Int64(memory.load(fromByteOffset: index, as: Int8.self))
+        case APUS_U8: Int64(memory.load(fromByteOffset: index, as: UInt8.self))
+        default: fatalError("not an integer type")
+        }
+      }
+
+      // By arithmetic, since Float16 is missing from some platforms' Swift. Test values are multiples of 2^-6 below 2 in size.
+      private func halfBits(_ value: Double) -> UInt16 {
+        if value == 0 { return 0 }
+        let exponent = value.magnitude.exponent
+        let fraction = UInt16((value.magnitude.significand - 1) * 1024)
+        return (value < 0 ? 0x8000 : 0) | UInt16(Int(exponent) + 15) << 10 | fraction
+      }
+      private func halfValue(_ bits: UInt16) -> Double {
+        let fraction = Double(bits & 0x3ff)
+        let exponent = Int(bits >> 10 & 0x1f)
+        if exponent == 31 { return fraction > 0 ? .nan : bits >> 15 == 1 ? -.infinity : .infinity }
+        let size =
+          exponent == 0
+          ? fraction * 0x1p-24 : (1 + fraction / 1024) * Double(sign: .plus, exponent: exponent - 15, significand: 1)
+        return bits >> 15 == 1 ? -size : size
       }
     }
 
-    func real(_ memory: UnsafeRawPointer, _ index: Int) -> Double {
-      switch type {
-      case APUS_F64: memory.load(fromByteOffset: index * 8, as: Double.self)
-      case APUS_F32: Double(memory.load(fromByteOffset: index * 4, as: Float.self))
-      case APUS_F16: halfValue(memory.load(fromByteOffset: index * 2, as: UInt16.self))
-      case APUS_BF16: Double(Float(bitPattern: UInt32(memory.load(fromByteOffset: index * 2, as: UInt16.self)) << 16))
-      default: fatalError("not a floating-point type")
-      }
-    }
-
-    func integer(_ memory: UnsafeRawPointer, _ index: Int) -> Int64 {
-      switch type {
-      case APUS_I64: memory.load(fromByteOffset: index * 8, as: Int64.self)
-      case APUS_I32: Int64(memory.load(fromByteOffset: index * 4, as: Int32.self))
-      case APUS_I16: Int64(memory.load(fromByteOffset: index * 2, as: Int16.self))
-      case APUS_I8: Int64(memory.load(fromByteOffset: index, as: Int8.self))
-      case APUS_U8: Int64(memory.load(fromByteOffset: index, as: UInt8.self))
-      default: fatalError("not an integer type")
-      }
-    }
-
-    // By arithmetic, since Float16 is missing from some platforms' Swift. Test values are multiples of 2^-6 below 2 in size.
-    private func halfBits(_ value: Double) -> UInt16 {
-      if value == 0 { return 0 }
-      let exponent = value.magnitude.exponent
-      let fraction = UInt16((value.magnitude.significand - 1) * 1024)
-      return (value < 0 ? 0x8000 : 0) | UInt16(Int(exponent) + 15) << 10 | fraction
-    }
-    private func halfValue(_ bits: UInt16) -> Double {
-      let fraction = Double(bits & 0x3ff)
-      let exponent = Int(bits >> 10 & 0x1f)
-      if exponent == 31 { return fraction > 0 ? .nan : bits >> 15 == 1 ? -.infinity : .infinity }
-      let size =
-        exponent == 0 ? fraction * 0x1p-24 : (1 + fraction / 1024) * Double(sign: .plus, exponent: exponent - 15, significand: 1)
-      return bits >> 15 == 1 ? -size : size
-    }
-  }
-
-  static let f32 = Element(type: APUS_F32, unit: 0x1p-24)
-  static let f64 = Element(type: APUS_F64, unit: 0x1p-53)
-  static let f16 = Element(type: APUS_F16, unit: 0x1p-11)
-  static let bf16 = Element(type: APUS_BF16, unit: 0x1p-8)
-  static let i8 = Element(type: APUS_I8, unit: 0), u8 = Element(type: APUS_U8, unit: 0), i16 = Element(type: APUS_I16, unit: 0)
-  static let i32 = Element(type: APUS_I32, unit: 0), i64 = Element(type: APUS_I64, unit: 0)
-  static let pairs: [(input: Element, output: Element)] = [
-    (f32, f32), (f64, f64), (f16, f16), (f16, f32), (bf16, bf16), (bf16, f32), (i8, i8), (i8, i32), (u8, u8), (u8, i32),
-    (i16, i16),
-    (i32, i32), (i64, i64),
-  ]
-
-  struct Generator {
-    var state: UInt64
-    mutating func next(_ bound: Int) -> Int {
-      state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-      return Int((state >> 33) % UInt64(bound))
-    }
-  }
-
-  /// Memory with room for any index of the given sizes, the strides to reach it, and a guard zone that nobody may write.
-  final class Operand {
-    let memory: UnsafeMutableRawPointer
-    let count: Int
-    let origin: Int
-    let strides: [Int]
-    let element: Element
-
-    init(
-      _ element: Element, _ sizes: [Int], order: [Int], flipped: Set<Int> = [], broadcast: Set<Int> = [], gap: Int = 0,
-      _ g: inout Generator
-    ) {
-      var strides = [Int](repeating: 0, count: sizes.count)
-      var step = 1
-      var low = 0
-      var high = 0
-      for d in order.reversed() where !broadcast.contains(d) {
-        strides[d] = flipped.contains(d) ? -step : step
-        let reach = (max(sizes[d], 1) - 1) * step
-        if flipped.contains(d) { low += reach } else { high += reach }
-        step *= max(sizes[d], 1)
-        step += gap
-      }
-      self.element = element
-      self.strides = strides
-      origin = low + 7
-      count = low + high + 15
-      memory = .allocate(byteCount: count * Int(apus_type_size(Int32(element.type.rawValue))), alignment: 64)
-      for i in 0..<count { element.write(Double(g.next(129) - 64) / 64, Int64(g.next(1 << 30)) &* 8_589_934_583, memory, i) }
-    }
-    deinit { memory.deallocate() }
-    var size: Int { Int(apus_type_size(Int32(element.type.rawValue))) }
-    func reals() -> [Double] { (0..<count).map { element.real(memory, $0) } }
-    func integers() -> [Int64] { (0..<count).map { element.integer(memory, $0) } }
-    var start: UnsafeMutableRawPointer { memory + origin * size }
-    var bytes: [UInt8] { Array(UnsafeRawBufferPointer(start: memory, count: count * size)) }
-    func restore(_ bytes: [UInt8]) { bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) } }
-  }
-
-  struct Shape { var batch: [Int], m: Int, n: Int, k: Int }
-
-  static let shapes: [Shape] = [
-    Shape(batch: [], m: 1, n: 1, k: 1), Shape(batch: [], m: 16, n: 16, k: 16), Shape(batch: [], m: 7, n: 19, k: 5),
-    Shape(batch: [], m: 1, n: 70, k: 300), Shape(batch: [], m: 70, n: 1, k: 300), Shape(batch: [], m: 3, n: 301, k: 129),
-    Shape(batch: [], m: 13, n: 97, k: 700), Shape(batch: [], m: 127, n: 65, k: 41), Shape(batch: [], m: 101, n: 83, k: 270),
-    Shape(batch: [], m: 5, n: 3, k: 9000), Shape(batch: [], m: 0, n: 3, k: 4), Shape(batch: [], m: 4, n: 0, k: 4),
-    Shape(batch: [], m: 9, n: 17, k: 0), Shape(batch: [3], m: 9, n: 5, k: 8), Shape(batch: [2, 3], m: 17, n: 33, k: 20),
-    Shape(batch: [2, 1, 2], m: 1, n: 40, k: 33), Shape(batch: [0, 2], m: 3, n: 3, k: 3), Shape(batch: [20], m: 66, n: 34, k: 120),
-  ]
-
-  @Test(arguments: pairs.indices) func agreesWithNestedLoops(_ pair: Int) {
-    let (input, output) = Self.pairs[pair]
-    var g = Generator(state: UInt64(pair) + 1)
-    for shape in Self.shapes {
-      // The reference is slow in a debug build: of the large shapes, each pair of types takes a variant of its own.
-      let large = shape.batch.reduce(shape.m * shape.n * shape.k, *) > 100_000
-      for variant in large ? [pair % 6] : Array(0..<6) { check(shape, input, output, variant, &g) }
-    }
-  }
-
-  private func check(_ shape: Shape, _ input: Element, _ output: Element, _ variant: Int, _ g: inout Generator) {
-    let rank = shape.batch.count
-    let natural = Array(0..<(rank + 2))
-    let swapped = Array(0..<rank) + [rank + 1, rank]
-    let reversed = Array(natural.reversed())
-    // Row by row; each operand transposed; batch innermost with gaps; backwards; broadcast.
-    let orders = [
-      (natural, natural, natural), (swapped, natural, natural), (natural, swapped, natural), (swapped, swapped, swapped),
-      (reversed, natural, reversed), (natural, natural, natural),
+    static let f32 = Element(type: APUS_F32, unit: 0x1p-24)
+    static let f64 = Element(type: APUS_F64, unit: 0x1p-53)
+    static let f16 = Element(type: APUS_F16, unit: 0x1p-11)
+    static let bf16 = Element(type: APUS_BF16, unit: 0x1p-8)
+    static let i8 = Element(type: APUS_I8, unit: 0), u8 = Element(type: APUS_U8, unit: 0), i16 = Element(type: APUS_I16, unit: 0)
+    static let i32 = Element(type: APUS_I32, unit: 0), i64 = Element(type: APUS_I64, unit: 0)
+    static let pairs: [(input: Element, output: Element)] = [
+      (f32, f32), (f64, f64), (f16, f16), (f16, f32), (bf16, bf16), (bf16, f32), (i8, i8), (i8, i32), (u8, u8), (u8, i32),
+      (i16, i16),
+      (i32, i32), (i64, i64),
     ]
-    let (aOrder, bOrder, cOrder) = orders[variant]
-    let gap = variant == 4 ? 2 : 0
-    let flipped: Set<Int> = variant == 4 ? [rank] : variant == 3 ? [rank + 1] : []
-    let a = Operand(
-      input, shape.batch + [shape.m, shape.k], order: aOrder, flipped: flipped, broadcast: variant == 5 ? [0] : [], gap: gap, &g)
-    let b = Operand(
-      input, shape.batch + [shape.k, shape.n], order: bOrder, flipped: flipped, broadcast: variant == 5 ? [rank + 1] : [],
-      gap: gap, &g)
-    let c = Operand(output, shape.batch + [shape.m, shape.n], order: cOrder, flipped: flipped, gap: gap, &g)
-    let bias = Operand(output, [shape.n], order: [0], flipped: variant == 3 ? [0] : [], &g)
-    let accumulate = variant % 2 == 1
-    let hasBias = variant % 3 == 1
-    let relu = variant >= 3
 
-    var p = apus_matmul()
-    p.type = Int32(input.type.rawValue)
-    p.out_type = Int32(output.type.rawValue)
-    p.accumulate = accumulate ? 1 : 0
-    p.batch_rank = Int32(rank)
-    func fill<T>(_ tuple: inout T, _ values: [Int]) {
-      withUnsafeMutableBytes(of: &tuple) {
-        for (i, v) in values.enumerated() { $0.storeBytes(of: Int64(v), toByteOffset: 8 * i, as: Int64.self) }
+    struct Generator {
+      var state: UInt64
+      mutating func next(_ bound: Int) -> Int {
+        state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
+        return Int((state >> 33) % UInt64(bound))
       }
     }
-    fill(&p.batch, shape.batch)
-    fill(&p.a_batch, Array(a.strides[..<rank]))
-    fill(&p.b_batch, Array(b.strides[..<rank]))
-    fill(&p.c_batch, Array(c.strides[..<rank]))
-    (p.m, p.n, p.k) = (Int64(shape.m), Int64(shape.n), Int64(shape.k))
-    (p.a_row, p.a_col) = (Int64(a.strides[rank]), Int64(a.strides[rank + 1]))
-    (p.b_row, p.b_col) = (Int64(b.strides[rank]), Int64(b.strides[rank + 1]))
-    (p.c_row, p.c_col) = (Int64(c.strides[rank]), Int64(c.strides[rank + 1]))
-    (p.a, p.b, p.c) = (UnsafeRawPointer(a.start), UnsafeRawPointer(b.start), c.start)
-    if hasBias { p.bias = UnsafeRawPointer(bias.start) }
-    p.bias_stride = Int64(bias.strides[0])
-    p.activation = Int32((relu ? APUS_EPILOGUE_RELU : APUS_EPILOGUE_NONE).rawValue)
 
-    let before = c.bytes
-    let beforeCopy = before.withUnsafeBytes { bytes in
-      let copy = UnsafeMutableRawPointer.allocate(byteCount: max(bytes.count, 1), alignment: 64)
-      copy.copyMemory(from: bytes.baseAddress!, byteCount: bytes.count)
-      return copy
-    }
-    defer { beforeCopy.deallocate() }
-    apus_matmul_run(&p)
-    let result = c.bytes
-    let note = "\(shape) \(input) to \(output), variant \(variant)"
-    let threads = apus_thread_count()
-    for count in [1, 2, 3, 8] as [Int32] {
-      c.restore(before)
-      apus_set_thread_count(count)
-      apus_matmul_run(&p)
-      #expect(c.bytes == result, "other bits with \(count) threads: \(note)")
-    }
-    apus_set_thread_count(threads)
+    /// Memory with room for any index of the given sizes, the strides to reach it, and a guard zone that nobody may write.
+    final class Operand {
+      let memory: UnsafeMutableRawPointer
+      let count: Int
+      let origin: Int
+      let strides: [Int]
+      let element: Element
 
-    let (aReals, bReals) = input.isFloat ? (a.reals(), b.reals()) : ([], [])
-    let (aIntegers, bIntegers) = input.isFloat ? ([], []) : (a.integers(), b.integers())
-    let (aStep, bStep) = (a.strides[rank + 1], b.strides[rank])
-    var written = [Bool](repeating: false, count: c.count)
-    var wrong = 0
-    for flat in 0..<shape.batch.reduce(1, *) {
-      var rest = flat
-      var (aAt, bAt, cAt) = (a.origin, b.origin, c.origin)
-      for d in stride(from: rank - 1, through: 0, by: -1) {
-        let i = rest % shape.batch[d]
-        rest /= shape.batch[d]
-        aAt += i * a.strides[d]
-        bAt += i * b.strides[d]
-        cAt += i * c.strides[d]
+      init(
+        _ element: Element, _ sizes: [Int], order: [Int], flipped: Set<Int> = [], broadcast: Set<Int> = [], gap: Int = 0,
+        _ g: inout Generator
+      ) {
+        var strides = [Int](repeating: 0, count: sizes.count)
+        var step = 1
+        var low = 0
+        var high = 0
+        for d in order.reversed() where !broadcast.contains(d) {
+          strides[d] = flipped.contains(d) ? -step : step
+          let reach = (max(sizes[d], 1) - 1) * step
+          if flipped.contains(d) { low += reach } else { high += reach }
+          step *= max(sizes[d], 1)
+          step += gap
+        }
+        self.element = element
+        self.strides = strides
+        origin = low + 7
+        count = low + high + 15
+        memory = .allocate(byteCount: count * Int(apus_type_size(Int32(element.type.rawValue))), alignment: 64)
+        for i in 0..<count { element.write(Double(g.next(129) - 64) / 64, Int64(g.next(1 << 30)) &* 8_589_934_583, memory, i) }
       }
-      for i in 0..<shape.m {
-        for j in 0..<shape.n {
-          let at = cAt + i * c.strides[rank] + j * c.strides[rank + 1]
-          written[at] = true
-          let aRow = aAt + i * a.strides[rank]
-          let bColumn = bAt + j * b.strides[rank + 1]
-          if input.isFloat {
-            var sum = 0.0
-            var size = 0.0
-            func add(_ x: Double) { sum += x; size += x.magnitude }
-            for q in 0..<shape.k {
-              add(aReals[aRow + q * aStep] * bReals[bColumn + q * bStep])
-            }
-            if accumulate { add(output.real(beforeCopy, at)) }
-            if hasBias { add(output.real(bias.memory, bias.origin + j * bias.strides[0])) }
-            if relu { sum = max(sum, 0) }
-            // n - 1 roundings of a sum of n terms (Higham, Accuracy and Stability, 4.2), then one to the type of C.
-            let accumulator = min(output.unit, 0x1p-24)
-            let bound = size * accumulator * Double(shape.k + 3) + sum.magnitude * output.unit * 1.01
-            if !((output.real(c.memory, at) - sum).magnitude <= bound) { wrong += 1 }
-          } else {
-            var sum: Int64 = 0
-            for q in 0..<shape.k {
-              sum &+= aIntegers[aRow + q * aStep] &* bIntegers[bColumn + q * bStep]
-            }
-            if accumulate { sum &+= output.integer(beforeCopy, at) }
-            if hasBias { sum &+= output.integer(bias.memory, bias.origin + j * bias.strides[0]) }
-            let wrapped: Int64 =
-              switch output.type {
-              case APUS_I8: Int64(Int8(truncatingIfNeeded: sum))
-              case APUS_U8: Int64(UInt8(truncatingIfNeeded: sum))
-              case APUS_I16: Int64(Int16(truncatingIfNeeded: sum))
-              case APUS_I32: Int64(Int32(truncatingIfNeeded: sum))
-              default: sum
-              }
-            if output.integer(c.memory, at) != (relu ? max(wrapped, 0) : wrapped) { wrong += 1 }
+      deinit { memory.deallocate() }
+      var size: Int { Int(apus_type_size(Int32(element.type.rawValue))) }
+      func reals() -> [Double] { (0..<count).map { element.real(memory, $0) } }
+      func integers() -> [Int64] { (0..<count).map { element.integer(memory, $0) } }
+      var start: UnsafeMutableRawPointer { memory + origin * size }
+      var bytes: [UInt8] { Array(UnsafeRawBufferPointer(start: memory, count: count * size)) }
+      func restore(_ bytes: [UInt8]) { bytes.withUnsafeBytes { memory.copyMemory(from: $0.baseAddress!, byteCount: $0.count) } }
+    }
+
+    struct Shape { var batch: [Int], m: Int, n: Int, k: Int }
+
+    static let shapes: [Shape] = [
+      Shape(batch: [], m: 1, n: 1, k: 1), Shape(batch: [], m: 16, n: 16, k: 16), Shape(batch: [], m: 7, n: 19, k: 5),
+      Shape(batch: [], m: 1, n: 70, k: 300), Shape(batch: [], m: 70, n: 1, k: 300), Shape(batch: [], m: 3, n: 301, k: 129),
+      Shape(batch: [], m: 13, n: 97, k: 700), Shape(batch: [], m: 127, n: 65, k: 41), Shape(batch: [], m: 101, n: 83, k: 270),
+      Shape(batch: [], m: 5, n: 3, k: 9000), Shape(batch: [], m: 0, n: 3, k: 4), Shape(batch: [], m: 4, n: 0, k: 4),
+      Shape(batch: [], m: 9, n: 17, k: 0), Shape(batch: [3], m: 9, n: 5, k: 8), Shape(batch: [2, 3], m: 17, n: 33, k: 20),
+      Shape(batch: [2, 1, 2], m: 1, n: 40, k: 33), Shape(batch: [0, 2], m: 3, n: 3, k: 3),
+      Shape(batch: [20], m: 66, n: 34, k: 120),
+      Shape(batch: [], m: 151, n: 131, k: 515),
+    ]
+
+    @Test(arguments: pairs.indices) func agreesWithNestedLoops(_ pair: Int) {
+      let (input, output) = Self.pairs[pair]
+      var g = Generator(state: UInt64(pair) + 1)
+      for shape in Self.shapes {
+        // The reference is slow in a debug build: of the large shapes, each pair of types takes a variant of its own.
+        let large = shape.batch.reduce(shape.m * shape.n * shape.k, *) > 100_000
+        for variant in large ? [pair % 6] : Array(0..<6) { check(shape, input, output, variant, &g) }
+      }
+    }
+
+    private func check(_ shape: Shape, _ input: Element, _ output: Element, _ variant: Int, _ g: inout Generator) {
+      let rank = shape.batch.count
+      let natural = Array(0..<(rank + 2))
+      let swapped = Array(0..<rank) + [rank + 1, rank]
+      let reversed = Array(natural.reversed())
+      // Row by row; each operand transposed; batch innermost with gaps; backwards; broadcast.
+      let orders = [
+        (natural, natural, natural), (swapped, natural, natural), (natural, swapped, natural), (swapped, swapped, swapped),
+        (reversed, natural, reversed), (natural, natural, natural),
+      ]
+      let (aOrder, bOrder, cOrder) = orders[variant]
+      let gap = variant == 4 ? 2 : 0
+      let flipped: Set<Int> = variant == 4 ? [rank] : variant == 3 ? [rank + 1] : []
+      let a = Operand(
+        input, shape.batch + [shape.m, shape.k], order: aOrder, flipped: flipped, broadcast: variant == 5 ? [0] : [], gap: gap, &g
+      )
+      let b = Operand(
+        input, shape.batch + [shape.k, shape.n], order: bOrder, flipped: flipped, broadcast: variant == 5 ? [rank + 1] : [],
+        gap: gap, &g)
+      let c = Operand(output, shape.batch + [shape.m, shape.n], order: cOrder, flipped: flipped, gap: gap, &g)
+      let bias = Operand(output, [shape.n], order: [0], flipped: variant == 3 ? [0] : [], &g)
+      let accumulate = variant % 2 == 1
+      let hasBias = variant % 3 == 1
+      let relu = variant >= 3
+
+      var p = apus_matmul()
+      p.type = Int32(input.type.rawValue)
+      p.out_type = Int32(output.type.rawValue)
+      p.accumulate = accumulate ? 1 : 0
+      p.batch_rank = Int32(rank)
+      func fill<T>(_ tuple: inout T, _ values: [Int]) {
+        withUnsafeMutableBytes(of: &tuple) {
+          for (i, v) in values.enumerated() { $0.storeBytes(of: Int64(v), toByteOffset: 8 * i, as: Int64.self) }
+        }
+      }
+      fill(&p.batch, shape.batch)
+      fill(&p.a_batch, Array(a.strides[..<rank]))
+      fill(&p.b_batch, Array(b.strides[..<rank]))
+      fill(&p.c_batch, Array(c.strides[..<rank]))
+      (p.m, p.n, p.k) = (Int64(shape.m), Int64(shape.n), Int64(shape.k))
+      (p.a_row, p.a_col) = (Int64(a.strides[rank]), Int64(a.strides[rank + 1]))
+      (p.b_row, p.b_col) = (Int64(b.strides[rank]), Int64(b.strides[rank + 1]))
+      (p.c_row, p.c_col) = (Int64(c.strides[rank]), Int64(c.strides[rank + 1]))
+      (p.a, p.b, p.c) = (UnsafeRawPointer(a.start), UnsafeRawPointer(b.start), c.start)
+      if hasBias { p.bias = UnsafeRawPointer(bias.start) }
+      p.bias_stride = Int64(bias.strides[0])
+      p.activation = Int32((relu ? APUS_EPILOGUE_RELU : APUS_EPILOGUE_NONE).rawValue)
+
+      let dotByDefault = apus_use_bf16_dot()
+      let before = c.bytes
+      let (expected, written) = reference(
+        p, shape, input, output, a, b, c, bias, accumulate: accumulate, hasBias: hasBias, relu: relu)
+      let note = "\(shape) \(input) to \(output), variant \(variant)"
+      defer {
+        apus_set_isa(apus_best_isa())
+        apus_set_bf16_dot(dotByDefault)
+      }
+      for set in [APUS_ISA_BASELINE, APUS_ISA_AVX2, APUS_ISA_AVX512, APUS_ISA_NEON] where apus_set_isa(set) {
+        for dot in apus_has_avx512_bf16() && input.type == APUS_BF16 ? [false, true] : [false] {
+          apus_set_bf16_dot(dot)
+          c.restore(before)
+          apus_matmul_run(&p)
+          let result = c.bytes
+          let place = "\(note), \(String(cString: apus_isa_name(set)))\(dot ? " with bf16 dot" : "")"
+          let threads = apus_thread_count()
+          for count in [1, 2, 3, 8] as [Int32] {
+            c.restore(before)
+            apus_set_thread_count(count)
+            apus_matmul_run(&p)
+            #expect(c.bytes == result, "other bits with \(count) threads: \(place)")
+          }
+          apus_set_thread_count(threads)
+          let wrong = expected.count { value in
+            input.isFloat
+              ? !((output.real(c.memory, value.at) - value.real).magnitude <= value.bound)
+              : output.integer(c.memory, value.at) != value.integer
+          }
+          #expect(wrong == 0, "\(wrong) elements wrong: \(place)")
+          let size = c.size
+          for i in 0..<c.count where !written[i] && before[i * size..<(i + 1) * size] != result[i * size..<(i + 1) * size] {
+            Issue.record("wrote outside C: \(place)")
+            break
           }
         }
       }
     }
-    #expect(wrong == 0, "\(wrong) elements wrong: \(note)")
-    let size = c.size
-    for i in 0..<c.count where !written[i] && before[i * size..<(i + 1) * size] != result[i * size..<(i + 1) * size] {
-      Issue.record("wrote outside C: \(note)")
-      break
-    }
-  }
 
-  @Test func peakMeasurementsArePositive() {
-    #expect(apus_measure_fma_gflops(1, 0.02) > 0)
-    #expect(apus_measure_copy_gbps(1, 1 << 20, 0.02) > 0)
+    private struct Expected {
+      let at: Int
+      var real = 0.0, bound = 0.0
+      var integer: Int64 = 0
+    }
+
+    /// What C should hold, by three nested loops, and which of its elements the product may write.
+    private func reference(
+      _ p: apus_matmul, _ shape: Shape, _ input: Element, _ output: Element, _ a: Operand, _ b: Operand, _ c: Operand,
+      _ bias: Operand,
+      accumulate: Bool, hasBias: Bool, relu: Bool
+    ) -> ([Expected], written: [Bool]) {
+      let rank = shape.batch.count
+      let (aReals, bReals) = input.isFloat ? (a.reals(), b.reals()) : ([], [])
+      let (aIntegers, bIntegers) = input.isFloat ? ([], []) : (a.integers(), b.integers())
+      let (aStep, bStep) = (a.strides[rank + 1], b.strides[rank])
+      var written = [Bool](repeating: false, count: c.count)
+      var expected: [Expected] = []
+      for flat in 0..<shape.batch.reduce(1, *) {
+        var rest = flat
+        var (aAt, bAt, cAt) = (a.origin, b.origin, c.origin)
+        for d in stride(from: rank - 1, through: 0, by: -1) {
+          let i = rest % shape.batch[d]
+          rest /= shape.batch[d]
+          aAt += i * a.strides[d]
+          bAt += i * b.strides[d]
+          cAt += i * c.strides[d]
+        }
+        for i in 0..<shape.m {
+          for j in 0..<shape.n {
+            let at = cAt + i * c.strides[rank] + j * c.strides[rank + 1]
+            written[at] = true
+            let aRow = aAt + i * a.strides[rank]
+            let bColumn = bAt + j * b.strides[rank + 1]
+            if input.isFloat {
+              var sum = 0.0
+              var size = 0.0
+              func add(_ x: Double) { sum += x; size += x.magnitude }
+              for q in 0..<shape.k {
+                add(aReals[aRow + q * aStep] * bReals[bColumn + q * bStep])
+              }
+              if accumulate { add(output.real(c.memory, at)) }
+              if hasBias { add(output.real(bias.memory, bias.origin + j * bias.strides[0])) }
+              if relu { sum = max(sum, 0) }
+              // n - 1 roundings of a sum of n terms (Higham, Accuracy and Stability, 4.2), then one to the type of C.
+              let accumulator = min(output.unit, 0x1p-24)
+              let bound = size * accumulator * Double(shape.k + 3) + sum.magnitude * output.unit * 1.01
+              expected.append(Expected(at: at, real: sum, bound: bound))
+            } else {
+              var sum: Int64 = 0
+              for q in 0..<shape.k {
+                sum &+= aIntegers[aRow + q * aStep] &* bIntegers[bColumn + q * bStep]
+              }
+              if accumulate { sum &+= output.integer(c.memory, at) }
+              if hasBias { sum &+= output.integer(bias.memory, bias.origin + j * bias.strides[0]) }
+              let wrapped: Int64 =
+                switch output.type {
+                case APUS_I8: Int64(Int8(truncatingIfNeeded: sum))
+                case APUS_U8: Int64(UInt8(truncatingIfNeeded: sum))
+                case APUS_I16: Int64(Int16(truncatingIfNeeded: sum))
+                case APUS_I32: Int64(Int32(truncatingIfNeeded: sum))
+                default: sum
+                }
+              expected.append(Expected(at: at, integer: relu ? max(wrapped, 0) : wrapped))
+            }
+          }
+        }
+      }
+      return (expected, written)
+    }
+
+    @Test func peakMeasurementsArePositive() {
+      #expect(apus_measure_fma_gflops(1, 0.02) > 0)
+      #expect(apus_measure_copy_gbps(1, 1 << 20, 0.02) > 0)
+    }
   }
 }
