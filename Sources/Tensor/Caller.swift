@@ -70,11 +70,47 @@ struct CallStack: @unchecked Sendable {
 }
 
 #if canImport(Runtime)
-  /// Whether a mangled name is that of a function of these modules. Names with an E may be other people's extensions of
-  /// Apus's types: they are left to the lookup of lines.
+  /// Whether a mangled name is that of a function of these modules, and not somebody's extension of a type of theirs.
   private func isOfApus(_ name: String) -> Bool {
     let modules = ["$s6ApusIR", "$s7ApusCPU", "$s10ApusTensor", "$s11ApusFormats", "$s6ApusNN", "$s8ApusData"]
-    return modules.contains { name.hasPrefix($0) } && !name.utf8.contains(UInt8(ascii: "E"))
+    return modules.contains { name.hasPrefix($0) } && !mentionsExtension(name)
+  }
+
+  /// Whether a mangled name has the operator E outside of its identifiers (docs/ABI/Mangling.rst of Swift).
+  private func mentionsExtension(_ name: String) -> Bool {
+    var rest = Substring(name).utf8.dropFirst(2)
+    func isLetter(_ c: UInt8) -> Bool { c | 0x20 >= UInt8(ascii: "a") && c | 0x20 <= UInt8(ascii: "z") }
+    func isDigit(_ c: UInt8) -> Bool { c >= UInt8(ascii: "0") && c <= UInt8(ascii: "9") }
+    func number() -> Int {
+      let digits = rest.prefix(while: isDigit)
+      rest = rest.dropFirst(digits.count)
+      return digits.reduce(0) { min($0 * 10 + Int($1 - UInt8(ascii: "0")), 1 << 20) }
+    }
+    while let c = rest.first {
+      if c == UInt8(ascii: "E") { return true }
+      if isDigit(c) {  // an identifier; after a 0 it begins with words that occurred before, the last one in upper case
+        var words = c == UInt8(ascii: "0")
+        if words { rest = rest.dropFirst() }
+        repeat {
+          while words, let word = rest.first, isLetter(word) {
+            words = word & 0x20 != 0
+            rest = rest.dropFirst()
+          }
+          guard let next = rest.first, isDigit(next) else { return true }  // not understood: looked up
+          let count = number()
+          rest = rest.dropFirst(count)
+        } while words
+      } else {
+        rest = rest.dropFirst()
+        guard c == UInt8(ascii: "A") else { continue }
+        // Substitutions: letters with repeat counts, the last in upper case or an underscore.
+        while let next = rest.first, isDigit(next) || isLetter(next) {
+          rest = rest.dropFirst()
+          if isLetter(next) && next & 0x20 == 0 { break }
+        }
+      }
+    }
+    return false
   }
 
   extension Backtrace {

@@ -37,7 +37,8 @@ func bits(_ x: Tensor) -> [UInt8] { x.withUnsafeBytes { Array($0) } }
       let product = softmax(x.matmul(x.transposed()) * 0.01, axis: 1)
       let features = relu(conv2d(images, kernel, padding: 1))
       return [
-        bits(product), bits(features), bits(maxPool2d(features, kernelSize: 2)), bits(product.sum(axis: 0)), bits(features.mean()),
+        bits(product), bits(features), bits(maxPool2d(features, kernelSize: 2)), bits(product.sum(axis: 0)),
+        bits(features.mean()),
         bits(scores.sorted().values), bits(exp(scores).cumulativeSum(axis: 0)),
       ]
     }
