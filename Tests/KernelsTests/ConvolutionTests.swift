@@ -307,7 +307,8 @@ extension KernelStateTests {
       let before = apus_thread_count()
       defer { apus_set_thread_count(Int32(before)) }
       // Values with sums that round, so that another order of additions would show.
-      for (batch, cin, cout, size, groups) in [(5, 16, 24, 14, 1), (33, 3, 6, 12, 1), (1, 80, 96, 7, 1), (2, 40, 40, 20, 40), (3, 12, 8, 9, 4)] {
+      let shapes = [(5, 16, 24, 14, 1), (33, 3, 6, 12, 1), (1, 80, 96, 7, 1), (2, 40, 40, 20, 40), (3, 12, 8, 9, 4)]
+      for (batch, cin, cout, size, groups) in shapes {
         var g = CaseGenerator(seed: batch)
         let x = TypedMemory(APUS_F32, batch * cin * size * size), y = TypedMemory(APUS_F32, batch * cout * size * size)
         let w = TypedMemory(APUS_F32, cout * (cin / groups) * 9)
