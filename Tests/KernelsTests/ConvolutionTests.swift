@@ -144,16 +144,18 @@ private struct ConvolutionCase {
   var expected = [[Int: Double]](repeating: [:], count: 3)  // y, dx, dw by element offset
   var text = ""
 
-  init(seed: Int, type: apus_type, depthwise: Bool = false) {
+  /// `wide`: channels enough for several panels and for several blocks of the reduction.
+  init(seed: Int, type: apus_type, depthwise: Bool = false, wide: Bool = false) {
     var g = CaseGenerator(seed: seed)
-    let rank = g.int(1...3), size = rank == 3 ? 5 : rank == 2 ? 9 : 30
-    let batch = g.chance(25) ? 0 : g.int(1...3), groups = depthwise ? g.int(2...37) : g.chance(3) ? g.int(2...3) : 1
-    let cin = depthwise ? 1 : g.chance(4) ? g.int(1...2) : g.int(1...13)
-    let cout = depthwise ? (g.chance(2) ? 1 : g.int(1...3)) : g.chance(12) ? g.int(30...70) : g.int(1...20)
+    let rank = wide ? 2 : g.int(1...3), size = wide ? 4 : rank == 3 ? 5 : rank == 2 ? 9 : 30
+    let batch = g.chance(25) ? 0 : g.int(1...3), groups = depthwise ? g.int(2...37) : g.chance(3) && !wide ? g.int(2...3) : 1
+    let cin = wide ? g.int(75...90) : depthwise ? 1 : g.chance(4) ? g.int(1...2) : g.int(1...13)
+    let few = depthwise ? (g.chance(2) ? 1 : g.int(1...3)) : g.chance(12) ? g.int(30...70) : g.int(1...20)
+    let cout = wide ? g.int(65...90) : few
     var kernel = [Int](), input = [Int](), output = [Int]()
     var stride = [Int](), low = [Int](), dilation = [Int](), inputDilation = [Int]()
     for i in 0..<rank {
-      kernel.append(g.int(1...(rank == 3 ? 3 : 4)))
+      kernel.append(wide ? 3 : g.int(1...(rank == 3 ? 3 : 4)))
       input.append(g.chance(40) ? 0 : g.int(1...size))
       stride.append(g.chance(2) ? 1 : g.int(1...3))
       dilation.append(g.chance(3) ? g.int(1...3) : 1)
@@ -291,11 +293,22 @@ extension KernelStateTests {
       }
     }
 
+    @Test(arguments: [APUS_F32, APUS_F64].map(\.rawValue), 0..<3) func manyChannelsEqualTheDefinition(type: UInt32, seed: Int) {
+      let before = apus_current_isa()
+      defer { _ = apus_set_isa(before) }
+      let c = ConvolutionCase(seed: seed, type: apus_type(rawValue: type), wide: true)
+      for set in availableSets() {
+        #expect(apus_set_isa(set))
+        check(c, String(cString: apus_isa_name(set)))
+      }
+    }
+
     @Test func sameBitsAtAnyThreadCount() {
       let before = apus_thread_count()
       defer { apus_set_thread_count(Int32(before)) }
       // Values with sums that round, so that another order of additions would show.
-      for (batch, cin, cout, size, groups) in [(5, 16, 24, 14, 1), (33, 3, 6, 12, 1), (2, 40, 40, 20, 40), (3, 12, 8, 9, 4)] {
+      let shapes = [(5, 16, 24, 14, 1), (33, 3, 6, 12, 1), (1, 80, 96, 7, 1), (2, 40, 40, 20, 40), (3, 12, 8, 9, 4)]
+      for (batch, cin, cout, size, groups) in shapes {
         var g = CaseGenerator(seed: batch)
         let x = TypedMemory(APUS_F32, batch * cin * size * size), y = TypedMemory(APUS_F32, batch * cout * size * size)
         let w = TypedMemory(APUS_F32, cout * (cin / groups) * 9)
