@@ -31,6 +31,7 @@ apus_isa apus_best_isa(void);
 bool apus_set_isa(apus_isa isa);  // false, and no change, if this processor lacks it
 bool apus_has_avx512_bf16(void);  // true only while AVX-512 is the current set
 bool apus_has_avx512_vnni(void);
+void apus_set_avx512_extensions(bool allowed);  // for tests: false as on a processor with AVX-512 but neither BF16 nor VNNI
 const char *apus_isa_name(apus_isa isa);
 
 // ---- Threads ------------------------------------------------------------------------------------
