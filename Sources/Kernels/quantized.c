@@ -148,7 +148,7 @@ static void multiply_large(product *c) {
 }
 
 // ---- Few rows: the weight is read where it lies ------------------------------------------------------
-enum { FEW_ROWS = 32, FEW_ROWS_BYTES = 1 << 16 };
+enum { FEW_ROWS = 64, FEW_ROWS_BYTES = 1 << 16 };
 
 static void few_task(void *context, int64_t index) {
   const product *c = context;
