@@ -55,6 +55,7 @@ public enum CPU {
     case .scatterAlong(let kind, let axis): [try scatterAlong(operation, kind, inputs[0], inputs[1], inputs[2], axis)]
     case .scatterND(let kind): [try scatterND(operation, kind, inputs[0], inputs[1], inputs[2])]
     case .dot(let dimensions): [dot(dimensions, inputs[0], inputs[1], types[0].shape)]
+    case .quantizedDot: [try quantizedDot(inputs)]
     case .convolution(let p): [convolution(p, inputs[0], inputs[1], inputs.count > 2 ? inputs[2] : nil, types[0].shape)]
     case .convolutionInputGradient(let p, _): [convolutionInputGradient(p, inputs[0], inputs[1], types[0].shape)]
     case .convolutionKernelGradient(let p, _): [convolutionKernelGradient(p, inputs[0], inputs[1], types[0].shape)]

@@ -38,6 +38,7 @@ extension Operation {
         let (a, b) = try two(inputs)
         return [try inferDot(dimensions, a, b)]
       }()
+    case .quantizedDot: [try inferQuantizedDot(inputs)]
     case .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient,
       .maxPoolIndices:
       [try inferConvolution(inputs)]

@@ -69,6 +69,13 @@ public enum Operation: Sendable, Hashable {
   // MARK: Contraction
   /// The general product: batch dimensions, then the free ones of the left side, then of the right side.
   indirect case dot(DotDimensions)
+  /// `(x: int8 or uint8 […, k], xScale: float32, xZeroPoint: int32, weight: int8 [n, k], weightScale: float32,
+  /// bias: float32 [n]?)`: float32 […, n], the product of the numbers that quantized tensors stand for.
+  ///
+  /// `y[…, j] = float(Σ_p (x[…, p] − xZeroPoint) weight[j, p]) · (xScale · weightScale) + bias[j]`; the sum is exact, the
+  /// three float32 operations after it round. xScale and xZeroPoint are scalars or of x's shape without its last
+  /// dimension, weightScale is a scalar or [n]. k is at most ``quantizedDotLimit``.
+  case quantizedDot
   /// `(x: [N, C, …], w: [O, C / groups, …], bias: [O]?)`.
   indirect case convolution(ConvolutionParameters)
   /// `(dy, w)`: the gradient of a convolution by its input, whose spatial sizes are given.
@@ -378,6 +385,7 @@ extension Operation {
     case .scatterAlong: "scatterAlong"
     case .scatterND: "scatterND"
     case .dot: "matmul"
+    case .quantizedDot: "quantizedDot"
     case .convolution: "convolution"
     case .convolutionInputGradient: "convolutionInputGradient"
     case .convolutionKernelGradient: "convolutionKernelGradient"
@@ -407,8 +415,8 @@ extension Operation {
       }
     case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .broadcast, .reshape,
       .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce, .argReduce, .scan,
-      .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .dot, .convolution, .convolutionInputGradient,
-      .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices, .stopGradient:
+      .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .dot, .quantizedDot, .convolution,
+      .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices, .stopGradient:
       1
     }
   }

@@ -7,6 +7,7 @@
 _Thread_local apus_thread_state apus_thread_state_storage;
 
 static _Atomic int current = -1;
+static _Atomic bool extensions = true;
 
 #if defined(__x86_64__)
 static bool has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
@@ -46,9 +47,17 @@ apus_isa apus_current_isa(void) {
   return chosen;
 }
 
+void apus_set_avx512_extensions(bool allowed) { atomic_store_explicit(&extensions, allowed, memory_order_relaxed); }
+
+#if defined(__x86_64__)
+static bool may_extend(void) {
+  return apus_current_isa() == APUS_ISA_AVX512 && atomic_load_explicit(&extensions, memory_order_relaxed);
+}
+#endif
+
 bool apus_has_avx512_bf16(void) {
 #if defined(__x86_64__)
-  return apus_current_isa() == APUS_ISA_AVX512 && __builtin_cpu_supports("avx512bf16");
+  return may_extend() && __builtin_cpu_supports("avx512bf16");
 #else
   return false;
 #endif
@@ -74,7 +83,7 @@ void apus_set_bf16_dot(bool use) { atomic_store_explicit(&bf16_dot, use, memory_
 
 bool apus_has_avx512_vnni(void) {
 #if defined(__x86_64__)
-  return apus_current_isa() == APUS_ISA_AVX512 && __builtin_cpu_supports("avx512vnni");
+  return may_extend() && __builtin_cpu_supports("avx512vnni");
 #else
   return false;
 #endif

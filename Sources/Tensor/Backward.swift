@@ -237,8 +237,8 @@ extension Operation {
     case .convert(let type): type.isFloatingPoint
     case .binary, .select, .bitcast, .activationGradient, .broadcast, .reshape, .transpose, .slice, .pad, .concatenate, .reverse,
       .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce, .scan, .sort, .topK, .gather, .takeAlong, .gatherND, .scatter,
-      .scatterAlong, .scatterND, .dot, .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow,
-      .reduceWindowGradient, .composite:
+      .scatterAlong, .scatterND, .dot, .quantizedDot, .convolution, .convolutionInputGradient, .convolutionKernelGradient,
+      .reduceWindow, .reduceWindowGradient, .composite:
       true
     }
   }
@@ -267,7 +267,7 @@ extension Operation {
     case .reduceWindowGradient(let kind, _): kind == .max ? (0b1, false) : (0, false)
     case .composite(let composite): composite.saved
     case .compare, .convert, .bitcast, .fill, .iota, .random, .broadcast, .reshape, .transpose, .slice, .pad, .concatenate,
-      .reverse, .triangle, .argReduce, .maxPoolIndices, .stopGradient:
+      .reverse, .triangle, .argReduce, .quantizedDot, .maxPoolIndices, .stopGradient:
       (0, false)
     }
   }
@@ -290,6 +290,10 @@ extension Operation {
     case .dot(let dimensions): propagate(dot: dimensions, dy, sink)
     case .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient:
       propagateConvolution(dy, sink)
+    case .quantizedDot:
+      stop(
+        "\(name): has no gradient, since its integer operands change in steps; train with dequantized tensors, or stop the gradient of scales and bias with detached()"
+      )
     case .composite: propagateMany([dy], sink)
     case .compare, .fill, .iota, .random, .argReduce, .sort, .topK, .maxPoolIndices, .stopGradient: missingGradient()
     }

@@ -120,6 +120,36 @@ import Testing
     expectRefused(.dot(five), [f([1, 1, 1, 1, 1]), f([1, 1, 1, 1])], "more than 8 dimensions")
   }
 
+  @Test func quantizedProducts() throws {
+    func operands(
+      _ x: TensorType, _ scale: TensorType? = nil, _ zeroPoint: TensorType? = nil, _ weight: TensorType? = nil,
+      _ weightScale: TensorType? = nil, bias: TensorType? = nil
+    ) -> [TensorType] {
+      [x, scale ?? scalar, zeroPoint ?? f([], .int32), weight ?? f([5, 4], .int8), weightScale ?? scalar]
+        + (bias.map { [$0] } ?? [])
+    }
+    let x = f([2, 3, 4], .int8)
+    #expect(try Operation.quantizedDot.infer(operands(x)) == [f([2, 3, 5])])
+    let full = operands(f([2, 3, 4], .uint8), f([2, 3]), f([2, 3], .int32), nil, f([5]), bias: f([5]))
+    #expect(try Operation.quantizedDot.infer(full) == [f([2, 3, 5])])
+    let limit = Operation.quantizedDotLimit
+    #expect(limit * 255 * 128 <= Int32.max && (limit + 1) * 255 * 128 > Int32.max)
+    expectRefused(.quantizedDot, [x], "takes x, its scale and zero point, a weight, its scale and perhaps a bias, got 1 operand")
+    expectRefused(.quantizedDot, operands(f([3, 4])), "takes an int8 or uint8 input, got float32")
+    expectRefused(.quantizedDot, operands(f([], .int8)), "at least one dimension")
+    expectRefused(.quantizedDot, operands(x, nil, nil, f([5, 4], .uint8)), "takes an int8 weight, got uint8")
+    expectRefused(.quantizedDot, operands(x, nil, nil, f([5, 4, 1], .int8)), "two dimensions [out, in], got [5, 4, 1]")
+    expectRefused(.quantizedDot, operands(x, nil, nil, f([5, 3], .int8)), "has 4 features; a weight of shape [5, 3] takes 3")
+    expectRefused(
+      .quantizedDot, operands(f([1, limit + 1], .int8), nil, nil, f([5, limit + 1], .int8)),
+      "may not fit in int32; at most 65793 do")
+    expectRefused(.quantizedDot, operands(x, f([2])), "the input's scale must be float32, a scalar or [2, 3]")
+    expectRefused(.quantizedDot, operands(x, f([], .float64)), "the input's scale must be float32")
+    expectRefused(.quantizedDot, operands(x, nil, f([], .int8)), "the input's zero point must be int32, a scalar or [2, 3]")
+    expectRefused(.quantizedDot, operands(x, nil, nil, nil, f([4])), "the weight's scale must be float32, a scalar or [5]")
+    expectRefused(.quantizedDot, operands(x, bias: f([4])), "the bias must be float32[5], got float32[4]")
+  }
+
   private func image(_ groups: Int = 1, stride: Int = 1, dilation: Int = 1) -> ConvolutionParameters {
     ConvolutionParameters(
       stride: [stride, stride], padLow: [0, 0], padHigh: [0, 0], kernelDilation: [dilation, dilation], inputDilation: [1, 1],

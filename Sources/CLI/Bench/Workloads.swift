@@ -13,7 +13,7 @@ struct Workload: Sendable {
   static func named(_ name: String) -> Workload? { all.first { $0.name == name } }
 
   static let all: [Workload] =
-    [Workload(name: "peak", items: 1, unit: "", build: { {} })] + overhead + rows + products + convolutions + training
+    [Workload(name: "peak", items: 1, unit: "", build: { {} })] + overhead + rows + products + quantized + convolutions + training
 }
 
 // MARK: Dispatch: 1,000 chained additions of 16 floats
@@ -79,6 +79,24 @@ extension Workload {
       let a = Tensor.randn([n, n], generator: Generator(seed: 0)).converted(to: type)
       let b = Tensor.randn([n, n], generator: Generator(seed: 1)).converted(to: type)
       return { withoutGradient { _ = a.matmul(b) } }
+    }
+  }
+}
+
+// MARK: Linear layers in int8, the weight prepared; "dynamic" quantizes a float32 input first, "decode" is one row
+
+extension Workload {
+  private static let quantized: [Workload] = [
+    ("linear_i8_1024", 1024, 1024), ("linear_i8_dynamic_1024", 1024, 1024), ("linear_i8_decode", 1, 4096),
+    ("linear_i8_dynamic_decode", 1, 4096),
+  ].map { name, rows, n in
+    Workload(name: name, items: 2 * Double(rows * n * n), unit: "op/s") {
+      let x = Tensor.randn([rows, n], generator: Generator(seed: 0))
+      let weight = quantizeWeight(Tensor.randn([n, n], generator: Generator(seed: 1))).prepared()
+      let bias = Tensor.randn([n], generator: Generator(seed: 2))
+      if name.contains("dynamic") { return { withoutGradient { _ = dynamicallyQuantizedLinear(x, weight, bias) } } }
+      let q = quantizeDynamically(x)
+      return { withoutGradient { _ = quantizedLinear(q, weight, bias) } }
     }
   }
 }

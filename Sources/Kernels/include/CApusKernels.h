@@ -3,6 +3,7 @@
 #define CAPUS_KERNELS_H
 #include "apus_base.h"
 #include "apus_matmul.h"
+#include "apus_quantized.h"
 #include "apus_convolution.h"
 #include "apus_pooling.h"
 #include "apus_tile.h"

@@ -35,6 +35,7 @@ bool apus_has_avx512_vnni(void);
 // (measured on family 6, model 207: 88 against 196 GFLOP/s), and less exact. APUS_BF16_DOT=0 or 1 decides otherwise.
 bool apus_use_bf16_dot(void);
 void apus_set_bf16_dot(bool use);
+void apus_set_avx512_extensions(bool allowed);  // for tests: false as on a processor with AVX-512 but neither BF16 nor VNNI
 const char *apus_isa_name(apus_isa isa);
 
 // ---- Threads ------------------------------------------------------------------------------------

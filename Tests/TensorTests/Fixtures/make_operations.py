@@ -676,6 +676,11 @@ def results(name, p, x):
         return [scatter_nd(p["kind"], *x)]
     if name == "dot":
         return [dot(*x, *(numbers(p[key]) for key in ("lhsBatch", "rhsBatch", "lhsContracting", "rhsContracting")))]
+    if name == "quantizedDot":
+        q, scale, zero, weight, weight_scale = x[:5]
+        sums = (q - (zero.unsqueeze(-1) if zero.ndim else zero)) @ weight.T
+        scaled = sums.double() * (scale.unsqueeze(-1) if scale.ndim else scale) * weight_scale
+        return [scaled + x[5] if len(x) > 5 else scaled]
     if name == "convolution":
         return [convolve(x, p)]
     if name == "convolutionInputGradient":

@@ -75,6 +75,28 @@ extension OperationSamples {
     ]
   }()
 
+  static let quantizedDot: [Sample] = {
+    func sample(_ x: Shape, _ n: Int, scale: Shape? = nil, zeroPoint: Shape? = nil, weightScale: Shape = [], bias: Bool = true)
+      -> Sample
+    {
+      let k = x[x.count - 1]
+      var inputs = [
+        Input(x, seed: 1), Input(scale ?? [], .positive, seed: 2, role: .fixed(.float32)),
+        Input(zeroPoint ?? [], .positive, seed: 3, role: .fixed(.int32)), Input([n, k], seed: 4, role: .fixed(.int8)),
+        Input(weightScale, .positive, seed: 5, role: .fixed(.float32)),
+      ]
+      if bias { inputs.append(Input([n], seed: 6, role: .fixed(.float32))) }
+      // Three roundings; the product may be up to 90 · 127 · 63 · 16 in size before the bias cancels some of it.
+      return Sample(.quantizedDot, inputs, [.int8, .uint8], ulps: 2, magnitude: 64)
+    }
+    return [
+      sample([3, 4], 5), sample([3, 4], 5, scale: [3], zeroPoint: [3], weightScale: [5]),
+      sample([7, 90], 37, scale: [7], weightScale: [37], bias: false), sample([2, 3, 17], 4, zeroPoint: [2, 3]),
+      sample([5], 3, weightScale: [3]), sample([66, 33], 35, scale: [66], zeroPoint: [66], weightScale: [35]),
+      sample([2, 1, 2, 1, 3], 4, scale: [2, 1, 2, 1]), sample([0, 3], 2), sample([2, 0], 3), sample([2, 3], 0),
+    ]
+  }()
+
   private static let convolutions: [ConvolutionCase] = [
     ConvolutionCase([2, 3, 7], [4, 3, 3], pad: [1], bias: true),
     ConvolutionCase([1, 2, 9], [2, 2, 3], stride: [2], pad: [1], high: [2], dilation: [2]),

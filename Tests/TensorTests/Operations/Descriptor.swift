@@ -37,6 +37,7 @@ func descriptor(_ operation: Operation) -> String {
   case .scatterND(let kind): "scatterND kind=\(kind)"
   case .dot(let d):
     "dot lhsBatch=\(listText(d.lhsBatch)) rhsBatch=\(listText(d.rhsBatch)) lhsContracting=\(listText(d.lhsContracting)) rhsContracting=\(listText(d.rhsContracting))"
+  case .quantizedDot: "quantizedDot"
   case .convolution(let p): "convolution \(descriptor(p))"
   case .convolutionInputGradient(let p, let size): "convolutionInputGradient \(descriptor(p)) inputSize=\(listText(size))"
   case .convolutionKernelGradient(let p, let size): "convolutionKernelGradient \(descriptor(p)) kernelSize=\(listText(size))"

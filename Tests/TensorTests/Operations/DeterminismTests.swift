@@ -102,6 +102,17 @@ enum LargeSamples {
         (.dot(matrix), [real([301, 257], 0, .int8), real([257, 149], 1, .int8)]),
         (.dot(batched), [real([7, 61, 53]), real([7, 53, 47], 1)]),
       ]
+    case .quantizedDot:
+      let (n, k) = (233, 2305)
+      func call(_ rows: Int, _ type: ElementType) -> (Operation, [Tensor]) {
+        let scales = [Input([rows], .positive, seed: 2).tensor(.float32), Input([n], .positive, seed: 5).tensor(.float32)]
+        let zeroPoint = Input([rows], .positive, seed: 3).tensor(.int32)
+        return (
+          .quantizedDot,
+          [real([rows, k], 0, type), scales[0], zeroPoint, real([n, k], 4, .int8), scales[1], real([n], 6)]
+        )
+      }
+      return [call(301, .int8), call(301, .uint8), call(3, .int8)]
     case .convolution:
       return [
         (.convolution(image), [real([3, 19, 23, 21]), real([37, 19, 3, 3], 1), real([37], 2)]),

@@ -70,7 +70,7 @@ enum Family: String, Sendable, CaseIterable, CustomTestStringConvertible {
   case broadcast, reshape, transpose, slice, pad, concatenate, reverse, dynamicSlice, dynamicUpdateSlice, triangle
   case reduce, argReduce, scan, sort, topK
   case gather, takeAlong, gatherND, scatter, scatterAlong, scatterND
-  case dot, convolution, convolutionInputGradient, convolutionKernelGradient
+  case dot, quantizedDot, convolution, convolutionInputGradient, convolutionKernelGradient
   case reduceWindow, reduceWindowGradient, maxPoolIndices
   case stopGradient, composite
 
@@ -111,6 +111,7 @@ enum Family: String, Sendable, CaseIterable, CustomTestStringConvertible {
     case .scatterAlong: self = .scatterAlong
     case .scatterND: self = .scatterND
     case .dot: self = .dot
+    case .quantizedDot: self = .quantizedDot
     case .convolution: self = .convolution
     case .convolutionInputGradient: self = .convolutionInputGradient
     case .convolutionKernelGradient: self = .convolutionKernelGradient
@@ -156,6 +157,7 @@ enum Family: String, Sendable, CaseIterable, CustomTestStringConvertible {
     case .scatterAlong: ScatterKind.allCases.flatMap(OperationSamples.scatterAlong)
     case .scatterND: ScatterKind.allCases.flatMap(OperationSamples.scatterND)
     case .dot: OperationSamples.dot
+    case .quantizedDot: OperationSamples.quantizedDot
     case .convolution: OperationSamples.convolution
     case .convolutionInputGradient: OperationSamples.convolutionInputGradient
     case .convolutionKernelGradient: OperationSamples.convolutionKernelGradient
