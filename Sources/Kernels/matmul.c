@@ -215,7 +215,7 @@ static void small_task(void *context, int64_t index) {
 // ---- One large matrix by all threads -------------------------------------------------------------
 // C is cut into blocks, a task each. A panel of A or B is packed by the first task that needs it, into memory that all
 // share (at most this much of A and B at a time): one round of tasks, and a panel is still warm when it is first used.
-enum { PACKED_ROWS = 2048, PACKED_COLUMNS = 2048, PACKED_DEPTH = 8 };  // the last in units of KC
+enum { PACKED_ROWS = 2048, PACKED_COLUMNS = 2048, PACKED_DEPTH = 4 };  // the last in units of KC
 
 // A panel's state.
 enum { RAW, BEING_PACKED, PACKED };
@@ -364,7 +364,7 @@ static void multiply_large(const problem *p, operands o) {
 
 // ---- Small C, long k ----------------------------------------------------------------------------
 // k is cut into parts that are summed at once, each in memory of its own; their sums are then added in order.
-enum { PARTS = 16, PART_BLOCKS = 4 };  // at most so many parts, each of at least so many KC
+enum { PARTS = 16, PART_BLOCKS = 2 };  // at most so many parts, each of at least so many KC
 
 typedef struct { const problem *p; operands o; char *sums; int64_t part; } deep_context;
 

@@ -5,7 +5,7 @@
 
 // k values summed in registers before they are added to C: one constant for all kernels of a type, so that an element's
 // order of summation depends neither on its place in C nor on the instruction set.
-enum { APUS_MATMUL_KC = 256 };
+enum { APUS_MATMUL_KC = 512 };
 
 // What becomes of a finished sum: out = activation(sum [+ out] + bias).
 typedef struct {

@@ -313,7 +313,9 @@ extension KernelStateTests {
     }
 
     @Test func peakMeasurementsArePositive() {
-      #expect(apus_measure_fma_gflops(1, 0.02) > 0)
+      var median = 0.0
+      let best = apus_measure_fma_gflops(1, 0.02, &median)
+      #expect(median > 0 && best >= median)
       #expect(apus_measure_copy_gbps(1, 1 << 20, 0.02) > 0)
     }
   }

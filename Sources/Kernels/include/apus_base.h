@@ -70,7 +70,8 @@ extern _Thread_local apus_thread_state apus_thread_state_storage;
 static inline apus_thread_state *apus_thread(void) { return &apus_thread_state_storage; }
 
 // ---- What this machine can do: the yardsticks of `apus bench peak` ------------------------------
-double apus_measure_fma_gflops(int threads, double seconds);                 // float32 multiply-adds, each 2 operations
+// float32 multiply-adds, each 2 operations: the best of many rounds of some 10 ms, and (where it is wanted) their median.
+double apus_measure_fma_gflops(int threads, double seconds, double *median);
 double apus_measure_copy_gbps(int threads, size_t bytes, double seconds);    // bytes read plus bytes written, 10^9 per second
 
 #ifdef __cplusplus
