@@ -16,7 +16,8 @@ import subprocess
 import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-TUNED = re.compile("conv|cifar|lenet|mlp")
+# Workloads on which a peer is worth its time; the others run everywhere.
+ONLY = {"torch_tuned": re.compile("conv|cifar|lenet|mlp"), "tf": re.compile("train"), "keras": re.compile("train"), "jax": re.compile("train")}
 
 
 def measure(command, cwd=None):
@@ -41,7 +42,7 @@ def main():
     args = args.parse_args()
 
     workloads = [w for w in subprocess.run([args.apus, "bench", "--list"], capture_output=True, text=True, check=True).stdout.split()
-                 if w != "peak" and re.search(args.match, w)]
+                 if w != "peak" and not w.startswith("linear_i8") and re.search(args.match, w)]  # peers have no int8 workloads
     peers = args.names.split(",")
     lines = ["| workload | Apus ms | " + " | ".join(f"{p} ms | ratio" for p in peers) + " | Apus MB | " +
              " | ".join(f"{p} MB" for p in peers) + " | other cores |",
@@ -52,7 +53,7 @@ def main():
         for _ in range(args.rounds):
             runs["apus"].append(measure([args.apus, "bench", name, "--json", "--threads", "2", "--budget", args.budget]))
             for p in peers:
-                if p == "torch" or TUNED.search(name):
+                if p not in ONLY or ONLY[p].search(name):
                     runs[p].append(measure([args.python, "run.py", "--peer", p, "--workload", name, "--budget", args.budget], args.peers))
         runs = {p: [r for r in rs if r and r["median_ms"]] for p, rs in runs.items()}
 
