@@ -61,6 +61,21 @@ public struct CPUArray: Sendable {
     isDense = other.isDense
   }
 
+  /// A dense layout that is known, in new memory or over some that nobody else sees. Given field by field, since a whole
+  /// array costs a copy and a count to pass.
+  @inlinable public init(
+    dense shape: Shape, strides: Shape, _ elementType: ElementType, isRowMajor: Bool, over storage: Storage? = nil,
+    byteOffset: Int = 0
+  ) {
+    storageReference = storage ?? Storage(byteCount: shape.elementCount * elementType.byteSize)
+    self.byteOffset = byteOffset
+    self.shape = shape
+    self.strides = strides
+    self.elementType = elementType
+    self.isRowMajor = isRowMajor
+    isDense = true
+  }
+
   /// The same memory read in another way.
   public init(view other: CPUArray, byteOffset: Int? = nil, shape: Shape, strides: Shape, elementType: ElementType? = nil) {
     storageReference = other.storageReference

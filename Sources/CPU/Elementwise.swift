@@ -129,6 +129,14 @@ extension CPU {
     return mixedBinary(code, a, b, resultType, reuse: reuse)
   }
 
+  /// Two dense operands of one type and one order of memory.
+  @inlinable public static func flatBinary(
+    _ kind: BinaryKind, _ type: ElementType, _ count: Int, _ out: UnsafeMutableRawPointer, _ a: UnsafeMutableRawPointer,
+    _ b: UnsafeMutableRawPointer
+  ) {
+    apus_flat(kind.code, type.code, Int64(count), out, a, b, nil, 0)
+  }
+
   /// Operands whose memory is ordered in different ways, or broadcast ones.
   @usableFromInline static func mixedBinary(
     _ code: Int32, _ a: CPUArray, _ b: CPUArray, _ resultType: ElementType, reuse: Reuse

@@ -113,11 +113,28 @@ final class TracerBox {
       if b.handle.node != nil || saved.inputs & 4 != 0 { node.saved0 = a }
       if a.handle.node != nil || saved.inputs & 4 != 0 { node.saved1 = b }
     }
+    if bothRowMajor(a, b) { return flat(kind, a, b, reuse, node) }
     let result = CPU.binary(kind, a.handle.array, b.handle.array, reuse: reuse)
     return Tensor(TensorHandle(result, node))
   }
   let reuse = reusable(&a, &b)
+  if bothRowMajor(a, b) { return flat(kind, a, b, reuse, nil) }
   return Tensor(array: CPU.binary(kind, a.handle.array, b.handle.array, reuse: reuse))
+}
+
+@inline(__always) private func bothRowMajor(_ a: borrowing Tensor, _ b: borrowing Tensor) -> Bool {
+  a.handle.array.isRowMajor && b.handle.array.isRowMajor
+}
+
+/// The commonest case, without passing arrays: each is some 170 bytes and a reference to copy.
+@inline(__always) private func flat(
+  _ kind: BinaryKind, _ a: borrowing Tensor, _ b: borrowing Tensor, _ reuse: CPU.Reuse, _ node: GradientNode?
+) -> Tensor {
+  let result = TensorHandle(denseLike: reuse == .rhs ? b.handle : a.handle, over: reuse != .neither, node)
+  CPU.flatBinary(
+    kind, a.handle.array.elementType, a.handle.array.shape.elementCount, result.array.pointer, a.handle.array.pointer,
+    b.handle.array.pointer)
+  return Tensor(result)
 }
 
 @inline(__always) private func reusable(_ a: inout Tensor, _ b: inout Tensor) -> CPU.Reuse {

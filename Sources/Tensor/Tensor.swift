@@ -51,6 +51,16 @@ public struct Tensor: Sendable {
     symbol = nil
   }
 
+  /// A result laid out as a dense operand, over its memory or in new memory.
+  @inline(__always) init(denseLike other: TensorHandle, over: Bool, _ node: GradientNode?) {
+    array = CPUArray(
+      dense: other.array.shape, strides: other.array.strides, other.array.elementType, isRowMajor: other.array.isRowMajor,
+      over: over ? other.array.storageReference : nil, byteOffset: over ? other.array.byteOffset : 0)
+    self.node = node
+    result = 0
+    symbol = nil
+  }
+
   init(traced type: TensorType, symbol: AnyObject, _ node: GradientNode?, result: Int = 0) {
     array = CPUArray(abstract: type)
     self.node = node
