@@ -212,6 +212,42 @@ static void small_task(void *context, int64_t index) {
   for (int64_t i = index * s->per_task; i < end; i++) multiply_alone(s->p, operands_at(s->p, i));
 }
 
+// ---- One matrix of moderate size by all threads ---------------------------------------------------
+static int64_t share(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }
+
+// Where A's rows are read as they lie, nothing has to be packed before the first product, and nobody waits for anybody. That
+// pays while A and B stay in the second caches, and where rows a power of two apart do not push each other out of the first.
+static bool read_where_it_lies(const problem *p) {
+  const int64_t apart = p->kernels->nr * p->size >= 128 ? 4096 : 2048;
+  return p->type == p->kernels->accumulator && p->kernels->group == 1 && p->a_col == 1 && p->a_row * p->size % apart != 0 &&
+         (p->b_col != 1 || p->b_row * p->size % apart != 0) && (p->m + p->n) * p->k * p->size <= 4 << 20;
+}
+
+typedef struct { const problem *p; operands o; int64_t row_panels, column_panels, row_tasks, column_tasks; } moderate_context;
+
+static void moderate_task(void *context, int64_t index) {
+  const moderate_context *c = context;
+  const problem *p = c->p;
+  int64_t mr = p->kernels->mr, nr = p->kernels->nr, row_task = index / c->column_tasks, column_task = index % c->column_tasks;
+  int64_t i = share(c->row_panels, c->row_tasks, row_task) * mr, j = share(c->column_panels, c->column_tasks, column_task) * nr;
+  problem part = *p;
+  part.m = smaller(share(c->row_panels, c->row_tasks, row_task + 1) * mr, p->m) - i;
+  part.n = smaller(share(c->column_panels, c->column_tasks, column_task + 1) * nr, p->n) - j;
+  if (p->bias) part.bias = p->bias + (i * p->bias_row + j * p->bias_col) * p->out_size;
+  multiply_small(&part, (operands){
+    c->o.a + i * p->a_row * p->size, c->o.b + j * p->b_col * p->size, c->o.c + (i * p->c_row + j * p->c_col) * p->out_size});
+}
+
+static void multiply_moderate(const problem *p, operands o) {
+  moderate_context c = {
+    .p = p, .o = o, .row_panels = pieces(p->m, p->kernels->mr), .column_panels = pieces(p->n, p->kernels->nr)};
+  // A task packs the columns of B that need it, so columns are what is divided first.
+  int64_t wanted = smaller(larger(p->m * p->n * p->k >> 21, 2), 16), panels = p->b_col == 1 ? 4 : 1;
+  c.column_tasks = smaller(wanted, pieces(c.column_panels, panels));
+  c.row_tasks = smaller(pieces(wanted, c.column_tasks), c.row_panels);
+  apus_parallel(c.row_tasks * c.column_tasks, moderate_task, &c);
+}
+
 // ---- One large matrix by all threads -------------------------------------------------------------
 // C is cut into blocks, a task each. A panel of A or B is packed by the first task that needs it, into memory that all
 // share (at most this much of A and B at a time): one round of tasks, and a panel is still warm when it is first used.
@@ -267,8 +303,6 @@ static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, 
     packed_panel(l, is_a, q, pieces(k, kernels->group), panel));
   atomic_store_explicit(state, PACKED, memory_order_release);
 }
-
-static int64_t share(int64_t count, int64_t parts, int64_t index) { return count * index / parts; }
 
 static void multiply_task(void *context, int64_t index) {
   const large_context *l = context;
@@ -500,6 +534,7 @@ void apus_matmul_run(const apus_matmul *from) {
     if (p.k == 0) multiply_small(&p, o);
     else if (deep) multiply_deep(&p, o);
     else if (kind != NOT_FEW) multiply_few(&p, o, kind);
+    else if (read_where_it_lies(&p)) multiply_moderate(&p, o);
     else multiply_large(&p, o);
   }
 }
