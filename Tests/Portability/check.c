@@ -8,6 +8,7 @@ static const struct { const char *name; void (*run)(void); } families[] = {
   {"tile programs", check_programs}, {"reductions", check_reductions}, {"scans", check_scans},
   {"softmax, cross entropy", check_softmax}, {"normalization", check_normalization}, {"optimizers", check_optimizers},
   {"movement", check_movement}, {"indexing", check_indexing}, {"order", check_order}, {"random numbers", check_random},
+  {"attention", check_attention}, {"rotation, cells", check_cells}, {"quantized products", check_quantized},
   {"threads, buffers", check_threads},
 };
 

@@ -26,6 +26,9 @@ void check_movement(void);
 void check_indexing(void);
 void check_order(void);
 void check_random(void);
+void check_attention(void);
+void check_cells(void);
+void check_quantized(void);
 void check_threads(void);
 
 // ---- The report ---------------------------------------------------------------------------------
