@@ -49,7 +49,7 @@ extension CPU {
     (p.weight_scale, p.weight_scale_stride) = (floats(inputs[4]), inputs[4].shape.isEmpty ? 0 : Int64(inputs[4].strides[0]))
     if inputs.count > 5 { (p.bias, p.bias_stride) = (floats(inputs[5]), Int64(inputs[5].strides[0])) }
     (p.out, p.out_row) = (out.pointer.assumingMemoryBound(to: Float.self), p.n)
-    withExtendedLifetime(packed) { apus_quantized_matmul_run(&p) }
+    withExtendedLifetime((x, scale, zeroPoint, packed)) { apus_quantized_matmul_run(&p) }  // some are copies made here
     return out
   }
 

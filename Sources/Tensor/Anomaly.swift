@@ -36,16 +36,19 @@ func isAllFinite(_ array: CPUArray) -> Bool {
   return all[0].pointer.load(as: UInt8.self) != 0
 }
 
-func checkFinite(_ name: String, _ inputs: [Tensor], _ results: [Tensor], _ node: GradientNode?) {
+func checkFinite(_ operation: Operation, _ inputs: [Tensor], _ results: [Tensor], _ node: GradientNode?) {
   let stack = CallStack.capture()
   node?.callStack = stack
-  guard results.contains(where: { !isAllFinite($0.handle.array) }) else { return }
+  var checked = results
+  // A query that sees no key has −∞ for its log Σ exp, which is no anomaly.
+  if case .composite(.attention) = operation { checked.removeLast() }
+  guard checked.contains(where: { !isAllFinite($0.handle.array) }) else { return }
   guard inputs.allSatisfy({ isAllFinite($0.handle.array) }) else { return }  // not the first
   let shapes = inputs.map { $0.type.description }.joined(separator: ", ")
   let scope = currentBackward.value
   let during = scope.map { ", in the gradient of \($0.name)" + ($0.location.map { " called at \($0)" } ?? "") } ?? ""
   let at = stack.location.map { " (called at \($0))" } ?? ""
-  stop("anomaly: \(name) of \(shapes) made a NaN or an infinity from finite numbers\(during)\(at)")
+  stop("anomaly: \(operation.name) of \(shapes) made a NaN or an infinity from finite numbers\(during)\(at)")
 }
 
 /// Set by the backward walk in anomaly mode.

@@ -28,12 +28,7 @@ package func apply(_ operation: Operation, _ inputs: [Tensor]) -> [Tensor] {
     for (i, array) in arrays.enumerated() {
       results.append(Tensor(TensorHandle(array, types[i].elementType.isFloatingPoint ? node : nil, result: i)))
     }
-    if state.pointee.anomaly != 0 {
-      var checked = results
-      // A query that sees no key has −∞ for its log Σ exp, which is no anomaly.
-      if case .composite(.attention) = operation { checked.removeLast() }
-      checkFinite(operation.name, inputs, checked, node)
-    }
+    if state.pointee.anomaly != 0 { checkFinite(operation, inputs, results, node) }
   }
   if let node { remember(operation, inputs, results, node) }
   return results

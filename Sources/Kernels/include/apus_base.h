@@ -32,7 +32,7 @@ bool apus_set_isa(apus_isa isa);  // false, and no change, if this processor lac
 bool apus_has_avx512_bf16(void);  // true only while AVX-512 is the current set
 bool apus_has_avx512_vnni(void);
 // Whether products of bfloat16 use AVX512-BF16. By default only on AMD: on Intel it is half as fast as widening
-// (measured on family 6, model 207: 88 against 196 GFLOP/s), and less exact. APUS_BF16_DOT=0 or 1 decides otherwise.
+// (`apus bench matmul_bf16_1024`, docs/benchmarks.md), and less exact. APUS_BF16_DOT=0 or 1 decides otherwise.
 bool apus_use_bf16_dot(void);
 void apus_set_bf16_dot(bool use);
 void apus_set_avx512_extensions(bool allowed);  // for tests: false as on a processor with AVX-512 but neither BF16 nor VNNI
