@@ -32,6 +32,7 @@ public enum CPU {
     case .fill(let shape, let type, let value): [fill(shape, type, value)]
     case .iota(let shape, let type, let axis): [iota(shape, type, axis)]
     case .random(let parameters): [random(parameters, state: inputs[0])]
+    case .constant(let constant): [CPUArray(constant)]
     case .broadcast(let shape): [broadcast(inputs[0], shape)]
     case .reshape(let shape): [reshape(inputs[0], shape)]
     case .transpose(let permutation): [transpose(inputs[0], permutation)]
@@ -62,6 +63,12 @@ public enum CPU {
     case .reduceWindow(let kind, let window): [reduceWindow(kind, window, inputs[0], types[0].shape)]
     case .reduceWindowGradient(let kind, let window): [reduceWindowGradient(kind, window, inputs[0], inputs[1])]
     case .maxPoolIndices(let window): [maxPoolIndices(window, inputs[0], types[0].shape)]
+    case .call(let function): try run(function.graph, inputs)
+    case .conditional(let then, let otherwise): try conditional(then, otherwise, inputs)
+    case .whileLoop(let loop): try whileLoop(loop, inputs)
+    case .whileLoopGradient(let loop, let pullback): try whileLoopGradient(loop, pullback, inputs)
+    case .scanLoop(let loop): try scanLoop(loop, inputs, types)
+    case .customCall(let call): try customCall(operation, call, inputs)
     case .composite(let composite): try self.composite(operation, composite, inputs, types)
     }
   }

@@ -91,6 +91,10 @@ extension Operation {
       try checkAxis(axis, TensorType(shape, type))
       try require(type != .bool, "does not make bool tensors")
       return TensorType(shape, type)
+    case .constant(let constant):
+      try expect(inputs, 0)
+      try checkShape(constant.type.shape)
+      return constant.type
     case .random(let parameters):
       let state = try one(inputs)
       try require(state.elementType == .int64 && state.shape == [2], "the state must be int64[2], got \(state)")

@@ -26,7 +26,7 @@ extension Operation {
         return [try inferBinary(kind, a, b)]
       }()
     case .compare, .select, .convert, .bitcast, .activationGradient: [try inferElementwise(inputs)]
-    case .fill, .iota, .random: [try inferCreation(inputs)]
+    case .fill, .iota, .random, .constant: [try inferCreation(inputs)]
     case .broadcast, .reshape, .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle,
       .stopGradient:
       [try inferShaping(inputs)]
@@ -42,6 +42,7 @@ extension Operation {
     case .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient,
       .maxPoolIndices:
       [try inferConvolution(inputs)]
+    case .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall: try inferControlFlow(inputs)
     case .composite(let composite): try inferComposite(composite, inputs)
     }
   }

@@ -25,6 +25,8 @@ public enum Operation: Sendable, Hashable {
   case iota(Shape, ElementType, axis: Int)
   /// `(state: int64[2])`, a key and a counter: the same state gives the same values everywhere.
   indirect case random(RandomParameters)
+  /// Numbers that are part of the program.
+  case constant(Constant)
 
   // MARK: Shaping
   /// To a larger shape by NumPy's rules: aligned at the last dimension, size 1 is repeated.
@@ -92,6 +94,17 @@ public enum Operation: Sendable, Hashable {
   // MARK: Structure
   /// The value without its history.
   case stopGradient
+  /// Another graph, run on the operands.
+  indirect case call(Function)
+  /// `(condition: bool [], operands…)`: one of two functions of the operands.
+  indirect case conditional(then: Function, otherwise: Function)
+  indirect case whileLoop(WhileLoop)
+  /// `(states…, constants…, gradients of the last states…)`: the gradients of the first states and of the constants (nothing
+  /// meaningful where these are not floating point). The pullback takes the operands of one round of the body and the gradients
+  /// of its results, and gives the gradients of its operands.
+  indirect case whileLoopGradient(WhileLoop, pullback: Function)
+  indirect case scanLoop(ScanLoop)
+  indirect case customCall(CustomCall)
 
   /// An operation that has a decomposition into the others; engines may have a better kernel.
   indirect case composite(Composite)
@@ -393,6 +406,13 @@ extension Operation {
     case .reduceWindowGradient(let kind, _): "\(kind) pooling gradient"
     case .maxPoolIndices: "maxPoolIndices"
     case .stopGradient: "stopGradient"
+    case .constant: "constant"
+    case .call(let function): function.name
+    case .conditional: "conditional"
+    case .whileLoop: "whileLoop"
+    case .whileLoopGradient: "whileLoopGradient"
+    case .scanLoop: "scan"
+    case .customCall(let call): call.name
     case .composite(let composite): composite.name
     }
   }
@@ -413,8 +433,16 @@ extension Operation {
         .linear:
         1
       }
-    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .broadcast, .reshape,
-      .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce, .argReduce, .scan,
+    case .call(let function): function.graph.outputs.count
+    case .conditional(let then, _): then.graph.outputs.count
+    case .whileLoop(let loop): loop.carried
+    case .whileLoopGradient(_, let pullback): pullback.graph.outputs.count
+    case .scanLoop(let loop): loop.body.graph.outputs.count
+    case .customCall(let call): call.resultTypes.count
+    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .constant,
+      .broadcast,
+      .reshape, .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce,
+      .argReduce, .scan,
       .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .dot, .quantizedDot, .convolution,
       .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices, .stopGradient:
       1

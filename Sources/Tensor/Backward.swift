@@ -233,12 +233,13 @@ extension Operation {
   var isDifferentiable: Bool {
     switch self {
     case .unary(let kind): kind.isDifferentiable
-    case .compare, .fill, .iota, .random, .argReduce, .stopGradient, .maxPoolIndices: false
+    case .compare, .fill, .iota, .random, .constant, .argReduce, .stopGradient, .maxPoolIndices: false
     case .convert(let type): type.isFloatingPoint
     case .binary, .select, .bitcast, .activationGradient, .broadcast, .reshape, .transpose, .slice, .pad, .concatenate, .reverse,
       .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce, .scan, .sort, .topK, .gather, .takeAlong, .gatherND, .scatter,
       .scatterAlong, .scatterND, .dot, .quantizedDot, .convolution, .convolutionInputGradient, .convolutionKernelGradient,
-      .reduceWindow, .reduceWindowGradient, .composite:
+      .reduceWindow, .reduceWindowGradient, .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall,
+      .composite:
       true
     }
   }
@@ -266,7 +267,11 @@ extension Operation {
     case .reduceWindow(let kind, _): kind == .max ? (0b1, false) : (0, false)
     case .reduceWindowGradient(let kind, _): kind == .max ? (0b1, false) : (0, false)
     case .composite(let composite): composite.saved
-    case .compare, .convert, .bitcast, .fill, .iota, .random, .broadcast, .reshape, .transpose, .slice, .pad, .concatenate,
+    case .call, .conditional, .whileLoop: (~0, false)
+    case .scanLoop: (~0, true)
+    case .whileLoopGradient, .customCall: (0, false)
+    case .constant, .compare, .convert, .bitcast, .fill, .iota, .random, .broadcast, .reshape, .transpose, .slice, .pad,
+      .concatenate,
       .reverse, .triangle, .argReduce, .quantizedDot, .maxPoolIndices, .stopGradient:
       (0, false)
     }
@@ -294,8 +299,9 @@ extension Operation {
       stop(
         "\(name): has no gradient, since its integer operands change in steps; train with dequantized tensors, or stop the gradient of scales and bias with detached()"
       )
-    case .composite: propagateMany([dy], sink)
-    case .compare, .fill, .iota, .random, .argReduce, .sort, .topK, .maxPoolIndices, .stopGradient: missingGradient()
+    case .composite, .call, .conditional, .whileLoop, .scanLoop: propagateMany([dy], sink)
+    case .whileLoopGradient, .customCall: missingGradient()
+    case .compare, .fill, .iota, .random, .constant, .argReduce, .sort, .topK, .maxPoolIndices, .stopGradient: missingGradient()
     }
   }
 
@@ -308,6 +314,7 @@ extension Operation {
         sink.add(0, apply(.scatterAlong(.add, axis: axis), zeros, sink.node.savedResults[1], dy))
       }
     case .composite(let composite): propagate(composite: composite, gradients, sink)
+    case .call, .conditional, .whileLoop, .scanLoop: propagateControlFlow(gradients, sink)
     default: missingGradient()
     }
   }

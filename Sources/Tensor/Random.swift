@@ -51,9 +51,19 @@ public final class Generator: Sendable {
     }
   }
 
+  /// The state as a draw's operand, int64 [2].
+  var stateTensor: Tensor {
+    let now = source.state
+    return Tensor([Int64(bitPattern: now.key), Int64(bitPattern: now.counter)], shape: [2])
+  }
+
+  /// Moves on as draws of so many words would.
+  func advance(_ words: UInt64) { source.lock.withLock { $0.counter &+= words } }
+
   /// The state for one draw, as an operand; moves on by what the draw uses.
   func draw(_ type: ElementType, _ count: Int) -> Tensor {
     let words = CPU.randomWords(type, count)
+    if let trace = Trace.active { return trace.draw(source, words: words) }
     let now = source.lock.withLock { state -> State in
       defer { state.counter &+= words }
       return state

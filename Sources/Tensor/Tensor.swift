@@ -79,5 +79,7 @@ public struct Tensor: Sendable {
 }
 
 @usableFromInline func noValue(_ what: String) -> Never {
-  stop("\(what) needs the values of a tensor that is being traced and has none yet")
+  stop(
+    "\(what) inside of a compiled function: this tensor has no value while the function is traced; decide with where, conditional or whileLoop, or return the tensor and read it outside"
+  )
 }

@@ -29,6 +29,9 @@ public class Variable: @unchecked Sendable {
   fileprivate init(_ value: Tensor, name: String, trainable: Bool) {
     let number = parametersSoFar.add(1, ordering: .relaxed).newValue
     leaf = GradientNode(leaf: value.type, bit: LeafBits.parameter(number))
+    guard value.isConcrete else {
+      stop("a variable is made inside of a compiled function from a value that is not computed yet; make it outside")
+    }
     let trainable = trainable && value.elementType.isFloatingPoint
     state = Lock(State(tensor: trainable ? value.tracked(by: leaf) : value.detached(), name: name, isTrainable: trainable))
   }
@@ -39,6 +42,10 @@ public class Variable: @unchecked Sendable {
   /// The present value. A new one must have the same shape and type.
   public final var value: Tensor {
     get {
+      if let trace = Trace.active {
+        let tensor = trace.read(self)
+        return isTrainable ? tensor.tracked(by: leaf) : tensor
+      }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
         sched_yield()
@@ -47,6 +54,10 @@ public class Variable: @unchecked Sendable {
     set {
       guard newValue.type == leaf.resultType else {
         stop("variable\(name.isEmpty ? "" : " " + name) holds \(leaf.resultType), not \(newValue.type)")
+      }
+      if let trace = Trace.active { return trace.write(self, newValue) }
+      guard newValue.isConcrete else {
+        stop("\(self) is given a value that is not computed yet, outside of its compiled function")
       }
       state.withLock {
         $0.tensor = $0.isTrainable ? newValue.tracked(by: leaf) : newValue.detached()
