@@ -46,6 +46,7 @@ func descriptor(_ operation: Operation) -> String {
   case .maxPoolIndices(let window): "maxPoolIndices \(descriptor(window))"
   case .stopGradient: "stopGradient"
   case .composite(let composite): descriptor(composite)
+  case .constant, .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall: operation.name
   }
 }
 
@@ -82,6 +83,6 @@ private func descriptor(_ composite: Composite) -> String {
   case .attentionGradient(let scale, let causal, let forMask):
     "attentionGradient scale=\(scale) causal=\(causal) forMask=\(forMask)"
   case .rope(let interleaved, let inverse): "rope interleaved=\(interleaved) inverse=\(inverse)"
-  case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: composite.name
+  case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .optimizerStep: composite.name
   }
 }

@@ -120,6 +120,8 @@ enum Family: String, Sendable, CaseIterable, CustomTestStringConvertible {
     case .maxPoolIndices: self = .maxPoolIndices
     case .stopGradient: self = .stopGradient
     case .composite: self = .composite
+    case .constant, .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall:
+      preconditionFailure("\(operation.name) holds graphs or data: it has tests of its own")
     }
   }
 
