@@ -102,7 +102,7 @@ extension CPU {
   static func run(reduceWindowGradient kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ dy: CPUArray, _ dx: CPUArray) {
     if dx.elementCount == 0 { return }
     if dy.elementCount == 0 { return dx.assign(fill(dx.shape, dx.elementType, .int(0))) }
-    let x = x.withLayout(of: dx)
+    let x = kind == .max ? x.withLayout(of: dx) : dx  // only the maximum reads x
     let dy = isChannelsLast(x) ? inChannelsLast(dy) : dy
     var c = describe(kind, w, x, dy)
     apus_pooling_gradient(&c, dy.pointer, dx.pointer)
