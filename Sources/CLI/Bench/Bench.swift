@@ -61,7 +61,8 @@ struct Bench: ParsableCommand {
   }
 
   private func measure(_ workload: Workload) -> Report {
-    let step = workload.build()
+    let mode = Workload.Mode.eager
+    let step = workload.build(mode)
     let first = timed(step)
     let start = Clock.seconds()
     var warm = 0
@@ -74,7 +75,7 @@ struct Bench: ParsableCommand {
     let middle = sorted.count / 2
     let median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
     return Report(
-      workload: workload.name, mode: "eager", threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3,
+      workload: workload.name, mode: mode.rawValue, threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3,
       count: samples.count,
       firstStep: first, peakMemory: ProcessUsage.peakMemoryMB(), throughput: workload.items / median, unit: workload.unit,
       otherCores: otherCores)
