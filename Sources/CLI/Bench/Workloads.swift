@@ -8,11 +8,16 @@ struct Workload: Sendable {
   enum Mode: String, Sendable {
     /// Operation by operation.
     case eager
+    /// As one compiled program.
+    case compiled
 
     /// `f` as this mode runs it.
     func program(_ f: @escaping ([Tensor]) -> [Tensor]) -> ([Tensor]) -> [Tensor] {
       switch self {
-      case .eager: f
+      case .eager: return f
+      case .compiled:
+        let program = compile { (inputs: [Tensor]) -> [Tensor] in f(inputs) }
+        return { program($0) }
       }
     }
   }
