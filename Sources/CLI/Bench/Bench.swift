@@ -1,3 +1,4 @@
+import Apus
 import ApusCPU
 import ArgumentParser
 import CApusKernels
@@ -23,6 +24,9 @@ struct Bench: ParsableCommand {
 
   @Flag(help: "Print one line of JSON.")
   var json = false
+
+  @Option(help: "Write a Chrome trace of one step to this file, and print a table by kernel.")
+  var profile: String?
 
   @Flag(help: "List the workloads.")
   var list = false
@@ -55,8 +59,20 @@ struct Bench: ParsableCommand {
       print(json ? peak.json : peak.text)
       return
     }
+    if let profile { return try writeProfile(workload, profile) }
     let report = measure(workload)
     print(json ? report.json : report.text)
+  }
+
+  /// The last of a few steps, kernel by kernel.
+  private func writeProfile(_ workload: Workload, _ path: String) throws {
+    let step = workload.build(compiled ? .compiled : .eager)
+    for _ in 0..<3 { step() }
+    let found = ApusTensor.profile(step).profile
+    let peak = Profile.measuredPeak()
+    try AtomicFile.write(to: path) { try $0.write(found.chromeTrace(peak: peak)) }
+    print(found.table(peak: peak))
+    print("measured peak \(decimals(peak, 1)) GFLOP/s; trace in \(path)")
   }
 
   private func measure(_ workload: Workload) -> Report {

@@ -28,6 +28,7 @@ public final class Plan: Sendable {
     let kernel: any Kernel
     var inputs: [Operand]
     var out: [Operand]
+    let work: Work
   }
 
   /// What the plan needs, in bytes.
@@ -158,7 +159,13 @@ final class PlanContext: @unchecked Sendable {
     }
     defer { for place in outside where !place.isResult { inputs[place.step][place.index] = place.operand.layout } }
     defer { for place in outside where place.isResult { out[place.step][place.index] = place.operand.layout } }
-    for (i, step) in plan.steps.enumerated() { try step.kernel.run(inputs[i], out[i]) }
+    if let profiler = Profiler.active {
+      for (i, step) in plan.steps.enumerated() {
+        try profiler.note(step.kernel.name, step.work) { () throws(ExecutionError) in try step.kernel.run(inputs[i], out[i]) }
+      }
+    } else {
+      for (i, step) in plan.steps.enumerated() { try step.kernel.run(inputs[i], out[i]) }
+    }
     return made
   }
 

@@ -165,7 +165,8 @@ struct PlanBuilder {
       places[value] = out[k]
       if case .buffer(let b) = out[k].place { owners[b].append(value) }
     }
-    steps.append(Plan.Step(kernel: kernel, inputs: inputs, out: out))
+    let work = Work(node.operation, inputs.map(\.layout.type), out.map(\.layout.type))
+    steps.append(Plan.Step(kernel: kernel, inputs: inputs, out: out, work: work))
   }
 
   /// The values that lie in each buffer, views too.
@@ -214,7 +215,7 @@ struct PlanBuilder {
     buffers.append(MemoryPlan.Buffer(byteCount: layout.elementCount * layout.elementType.byteSize, first: step, last: step))
     owners.append([])
     let out = Plan.Operand(place: .buffer(buffers.count - 1), layout: layout)
-    steps.append(Plan.Step(kernel: CopyKernel(), inputs: [operand], out: [out]))
+    steps.append(Plan.Step(kernel: CopyKernel(), inputs: [operand], out: [out], work: Work(copying: layout.type)))
     return out
   }
 
@@ -240,7 +241,7 @@ struct PlanBuilder {
         let layout = CPUArray(abstract: operand.layout.type)
         let out = Plan.Operand(place: .result(k), layout: layout)
         touch(operand.place, steps.count)
-        steps.append(Plan.Step(kernel: CopyKernel(), inputs: [operand], out: [out]))
+        steps.append(Plan.Step(kernel: CopyKernel(), inputs: [operand], out: [out], work: Work(copying: layout.type)))
         results.append(out)
       }
     }
