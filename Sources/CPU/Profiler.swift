@@ -36,7 +36,9 @@ package final class Profiler {
     return try body()
   }
 
-  package func note<R, E>(_ name: @autoclosure () -> String, _ work: @autoclosure () -> Work, _ body: () throws(E) -> R) throws(E) -> R {
+  package func note<R, E>(_ name: @autoclosure () -> String, _ work: @autoclosure () -> Work, _ body: () throws(E) -> R) throws(E)
+    -> R
+  {
     let start = Profiler.now()
     defer { events.append(Event(name: name(), start: start - began, duration: Profiler.now() - start, work: work())) }
     return try body()

@@ -15,6 +15,14 @@ package struct Work: Sendable {
     flops = Work.flops(operation, inputs, results)
   }
 
+  /// Two calls as one.
+  init(_ a: Work, _ b: Work) {
+    flops = a.flops + b.flops
+    bytes = a.bytes + b.bytes
+    inputs = a.inputs + b.inputs
+    results = a.results + b.results
+  }
+
   package init(copying type: TensorType) {
     inputs = [type]
     results = [type]
@@ -39,7 +47,8 @@ package struct Work: Sendable {
     case .call(let function): return flops(function.graph)
     case .conditional(_, let otherwise): return flops(otherwise.graph)
     case .scanLoop(let loop): return Double(loop.length) * flops(loop.body.graph)
-    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .constant, .broadcast,
+    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .constant,
+      .broadcast,
       .reshape, .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle, .reduce,
       .argReduce, .scan, .sort, .topK, .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .reduceWindow,
       .reduceWindowGradient, .maxPoolIndices, .stopGradient, .whileLoop, .whileLoopGradient, .customCall, .composite:

@@ -94,7 +94,9 @@ final class TracerBox {
   }
   let state = apus_thread()!
   let operation = Operation.binary(kind)
-  if a.handle.array.storage == nil || b.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0 || state.pointee.profiler != nil {
+  if a.handle.array.storage == nil || b.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0
+    || state.pointee.profiler != nil
+  {
     return apply(operation, [a, b])[0]
   }
   let type = a.handle.array.elementType

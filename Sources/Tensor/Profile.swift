@@ -96,7 +96,8 @@ public struct Profile: Sendable {
         details.append("\"GFLOP/s\":\(fixed(event.gflops, 3))")
         if let peak, peak > 0 { details.append("\"share of peak\":\(fixed(event.gflops / peak, 4))") }
       }
-      return "{\"name\":\"\(event.name)\",\"cat\":\"kernel\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":\(fixed(event.start * 1e6, 3)),"
+      return
+        "{\"name\":\"\(event.name)\",\"cat\":\"kernel\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":\(fixed(event.start * 1e6, 3)),"
         + "\"dur\":\(fixed(event.duration * 1e6, 3)),\"args\":{\(details.joined(separator: ","))}}"
     }
     return "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + lines.joined(separator: ",\n") + "\n]}\n"

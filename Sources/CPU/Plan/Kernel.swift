@@ -43,6 +43,21 @@ struct OperationKernel: Kernel {
   }
 }
 
+/// An optimizer's step of many small parameters.
+struct OptimizerGroupKernel: Kernel {
+  let rule: OptimizerRule
+  let count: Int
+  var name: String { "\(rule.kind)Step of \(count)" }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { CPU.run(optimizerSteps: rule, count, inputs, out) }
+
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool {
+    let (operands, results) = (4 + rule.stateCount, 1 + rule.stateCount)
+    guard i / operands == result / results else { return false }
+    let (k, r) = (i % operands, result % results)
+    return r == 0 ? k == 0 : k == r + 1
+  }
+}
+
 /// The same elements in another layout.
 struct CopyKernel: Kernel {
   var name: String { "copy" }

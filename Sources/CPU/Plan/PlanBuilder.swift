@@ -21,8 +21,10 @@ struct PlanBuilder {
   ///   - donations: input → result that takes its place afterwards (variables that are written).
   init(_ source: Graph, stable: Set<Int>, donations: [Int: Int]) {
     self.donations = donations
-    graph = Fusion.run(simplified(source))
-    graph = withoutDeadCode(graph)
+    graph = withProductsAsRead(simplified(source))
+    graph = simplified(withFoldedBatchNorm(graph, isStable: graph.stableValues(stable)))
+    graph = withEarlyUpdates(graph)
+    graph = withoutDeadCode(Fusion.run(Epilogues.run(graph)))
     separateStable(stable)
     places = Array(repeating: nil, count: graph.valueCount)
     donors = Array(repeating: nil, count: graph.outputs.count)
@@ -38,12 +40,7 @@ struct PlanBuilder {
 
   /// Finds the values that depend on constants and stable inputs alone; those that the rest reads are results of a graph apart.
   private mutating func separateStable(_ stable: Set<Int>) {
-    isStable = Array(repeating: false, count: graph.valueCount)
-    for i in stable { isStable[i] = true }
-    for node in graph.nodes where node.inputs.allSatisfy({ isStable[$0] }) {
-      if case .customCall = node.operation { continue }
-      for value in node.results { isStable[value] = true }
-    }
+    isStable = graph.stableValues(stable)
     var read: Set<Graph.Value> = Set(graph.outputs.filter { isStable[$0] && $0 >= graph.inputCount })
     for node in graph.nodes where !isStable[node.firstResult] {
       for value in node.inputs where isStable[value] && value >= graph.inputCount { read.insert(value) }
@@ -117,6 +114,14 @@ struct PlanBuilder {
 
   private mutating func lower(fused function: Function, _ n: Int, _ node: Graph.Node, _ operands: [Plan.Operand]) {
     let shape = graph.types[node.firstResult].shape
+    if var kernel = ContractionKernel(function) {
+      var inputs = operands
+      if let i = kernel.residual, !inputs[i].layout.isRowMajor { inputs[i] = rowMajorCopy(node.inputs[i], inputs[i]) }
+      kernel.packed = nil
+      let layouts = CPU.layouts(
+        kernel.operation, Array(inputs.prefix(kernel.operandCount)).map(\.layout), Array(graph.types[node.results]))
+      return add(kernel, n, node, inputs, layouts)
+    }
     guard let program = TileProgram(function.graph, shape: shape) else {
       preconditionFailure("\(function.name) was fused but does not fit the tile machine")
     }
@@ -166,7 +171,35 @@ struct PlanBuilder {
       if case .buffer(let b) = out[k].place { owners[b].append(value) }
     }
     let work = Work(node.operation, inputs.map(\.layout.type), out.map(\.layout.type))
-    steps.append(Plan.Step(kernel: kernel, inputs: inputs, out: out, work: work))
+    if let merged = merged(kernel, inputs, out) {
+      steps[step - 1] = merged
+      for case .buffer(let b) in (inputs + out).map(\.place) {
+        buffers[b].first = min(buffers[b].first, step - 1)
+        if buffers[b].last == step { buffers[b].last = step - 1 }
+      }
+    } else {
+      steps.append(Plan.Step(kernel: kernel, inputs: inputs, out: out, work: work))
+    }
+  }
+
+  /// The step before and this one as one, if both are optimizer steps of small parameters with the same options.
+  private func merged(_ kernel: any Kernel, _ inputs: [Plan.Operand], _ out: [Plan.Operand]) -> Plan.Step? {
+    guard let kernel = kernel as? OperationKernel, case .composite(.optimizerStep(let rule)) = kernel.operation,
+      out[0].layout.elementCount < 1 << 14, let last = steps.last, last.out[0].layout.elementType == out[0].layout.elementType,
+      last.out[0].layout.elementCount < 1 << 14, inputs.count >= 2, last.inputs.count >= 2,
+      last.inputs[last.inputs.count - 2].place == inputs[inputs.count - 2].place
+    else { return nil }
+    let count: Int
+    if let group = last.kernel as? OptimizerGroupKernel, group.rule == rule {
+      count = group.count
+    } else if let one = last.kernel as? OperationKernel, one.operation == kernel.operation {
+      count = 1
+    } else {
+      return nil
+    }
+    return Plan.Step(
+      kernel: OptimizerGroupKernel(rule: rule, count: count + 1), inputs: last.inputs + inputs, out: last.out + out,
+      work: Work(last.work, Work(kernel.operation, inputs.map(\.layout.type), out.map(\.layout.type))))
   }
 
   /// The values that lie in each buffer, views too.
