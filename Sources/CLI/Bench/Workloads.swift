@@ -1,9 +1,13 @@
 import Apus
 import ApusCPU
 import CApusKernels
+import Synchronization
 
 /// One thing to measure: `build` makes the inputs and returns the step.
 struct Workload: Sendable {
+  /// Whether compiled programs report on themselves after every call.
+  static let reports = Atomic<Bool>(false)
+
   /// How a step runs.
   enum Mode: String, Sendable {
     /// Operation by operation.
@@ -17,7 +21,11 @@ struct Workload: Sendable {
       case .eager: return f
       case .compiled:
         let program = compile { (inputs: [Tensor]) -> [Tensor] in f(inputs) }
-        return { program($0) }
+        return {
+          let results = program($0)
+          if Workload.reports.load(ordering: .relaxed) { print(program.report) }
+          return results
+        }
       }
     }
   }

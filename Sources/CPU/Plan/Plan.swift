@@ -32,15 +32,24 @@ public final class Plan: Sendable {
   }
 
   /// What the plan needs, in bytes.
-  public struct Memory: Sendable, Hashable {
+  public struct Memory: Sendable, Hashable, CustomStringConvertible {
     /// Temporaries, all in one block.
     public var arena: Int
     /// Values computed once.
     public var stable: Int
     public var inputs: Int
+    /// Without those that are written over an input.
     public var results: Int
     public var total: Int { arena + stable + inputs + results }
+
+    public var description: String {
+      func mb(_ bytes: Int) -> String { "\((Double(bytes) / 1e5).rounded() / 10) MB" }
+      return "arena \(mb(arena)), computed once \(mb(stable)), inputs \(mb(inputs)), results \(mb(results))"
+    }
   }
+
+  /// How many kernel calls a run is.
+  public var kernelCount: Int { steps.count }
 
   /// The optimized graph.
   public let graph: Graph
@@ -73,7 +82,7 @@ public final class Plan: Sendable {
     func bytes(_ types: [TensorType]) -> Int { types.reduce(0) { $0 + $1.shape.elementCount * $1.elementType.byteSize } }
     memory = Memory(
       arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes), inputs: bytes(builder.graph.inputTypes),
-      results: bytes(builder.graph.outputTypes))
+      results: bytes(zip(builder.graph.outputTypes, builder.donors).filter { $1 == nil }.map(\.0)))
   }
 
   public convenience init(_ graph: Graph, stable: Set<Int> = [], donations: [Int: Int] = [:]) {

@@ -90,7 +90,9 @@ public final class CompiledFunction<Results, each Argument: TensorTree> {
     let (program, template) = trace(visitor.tensors, repeat each arguments)
     let entry = Entry(signature: signature, program: program, template: template)
     entries.append(entry)
-    report.traces.append(.init(call: report.calls, reason: reason, seconds: program.seconds))
+    report.traces.append(
+      .init(call: report.calls, reason: reason, seconds: program.seconds, memory: program.plan.memory, kernels: program.plan.kernelCount)
+    )
     return entry
   }
 
@@ -139,6 +141,10 @@ public struct CompileReport: Sendable, CustomStringConvertible {
     public let reason: String
     /// What tracing and compiling took.
     public let seconds: Double
+    /// What the program needs, known before it runs.
+    public let memory: Plan.Memory
+    /// How many kernel calls a run is.
+    public let kernels: Int
   }
 
   public let name: String
@@ -149,7 +155,7 @@ public struct CompileReport: Sendable, CustomStringConvertible {
 
   public var description: String {
     let lines = traces.map { trace in
-      "  call \(trace.call): \(trace.reason) (\((trace.seconds * 1e5).rounded() / 100) ms)"
+      "  call \(trace.call): \(trace.reason) (\((trace.seconds * 1e5).rounded() / 100) ms; \(trace.kernels) kernels; \(trace.memory))"
     }
     return
       (["\(name): \(calls) call\(calls == 1 ? "" : "s"), traced \(traces.count) time\(traces.count == 1 ? "" : "s")"] + lines)
