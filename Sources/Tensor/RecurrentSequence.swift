@@ -126,10 +126,12 @@ private func overSteps(_ x: Tensor, _ reverse: Bool, _ step: (Tensor) -> Tensor)
   return stack(reverse ? outputs.reversed() : outputs)
 }
 
-/// The same weight, its transpose's rows adjacent in memory: the product of every step reads it as it lies instead of packing
-/// it again.
+/// The same weight, the rows of its transpose adjacent in memory and 64 bytes longer: the product of every step reads it as it
+/// lies instead of packing it again, and rows a power of two apart would push each other out of the first cache.
 private func heldForSteps(_ weight: Tensor) -> Tensor {
-  weight.isConcrete && !isTracing ? weight.transposed().contiguous().transposed() : weight
+  guard weight.isConcrete, !isTracing else { return weight }
+  let padding = (before: 0, after: 64 / weight.elementType.byteSize)
+  return weight.transposed().padded([(before: 0, after: 0), padding]).sliced(axis: 1, start: 0, count: weight.shape[0]).transposed()
 }
 
 /// Σ over steps and batch of dgatesᵀ · hidden.
