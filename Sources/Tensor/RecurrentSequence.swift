@@ -131,7 +131,8 @@ private func overSteps(_ x: Tensor, _ reverse: Bool, _ step: (Tensor) -> Tensor)
 private func heldForSteps(_ weight: Tensor) -> Tensor {
   guard weight.isConcrete, !isTracing else { return weight }
   let padding = (before: 0, after: 64 / weight.elementType.byteSize)
-  return weight.transposed().padded([(before: 0, after: 0), padding]).sliced(axis: 1, start: 0, count: weight.shape[0]).transposed()
+  let longer = weight.transposed().padded([(before: 0, after: 0), padding])
+  return longer.sliced(axis: 1, start: 0, count: weight.shape[0]).transposed()
 }
 
 /// Σ over steps and batch of dgatesᵀ · hidden.
