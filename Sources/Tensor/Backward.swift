@@ -76,6 +76,12 @@ final class BackwardTable {
     }
   }
 
+  func take(from node: GradientNode, result: Int32) -> Tensor? {
+    let index = buckets[slot(node)]
+    guard index >= 0 else { return nil }
+    return result == 0 ? entries[Int(index)].gradient.take() : entries[Int(index)].more?[Int(result) - 1].take()
+  }
+
   private func grow() {
     mask = buckets.count * 2 - 1
     buckets = Array(repeating: -1, count: mask + 1)
@@ -143,6 +149,12 @@ struct GradientSink {
   func add(_ i: Int, _ gradient: consuming Tensor) {
     let edge = node.parent(i)
     table.add(gradient, to: edge.node.unsafelyUnwrapped, result: edge.result)
+  }
+
+  /// What has arrived at operand `i` so far, for a rule that adds to it by itself and puts the sum back.
+  func takeArrived(_ i: Int) -> Tensor? {
+    let edge = node.parent(i)
+    return table.take(from: edge.node.unsafelyUnwrapped, result: edge.result)
   }
 
   /// A gradient for a leaf that is no operand (a parameter used inside of a checkpoint).

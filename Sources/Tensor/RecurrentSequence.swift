@@ -17,9 +17,10 @@ public func lstm(
   checkSequence("lstm", inputGates, hiddenWeight, [hidden, cell], gates: 4)
   let inputs = [inputGates, hiddenWeight, hidden, cell]
   func loop(_ x: [Tensor], _ visit: (_ gates: Tensor, _ hidden: Tensor, _ cell: Tensor) -> Void) -> [Tensor] {
+    let weight = heldForSteps(x[1])
     var (h, c) = (x[2], x[3])
     let output = overSteps(x[0], reverse) { input in
-      let gates = linear(h, x[1]) + input
+      let gates = linear(h, weight) + input
       visit(gates, h, c)
       (h, c) = lstmCell(gates: gates, cell: c)
       return h
@@ -68,9 +69,10 @@ public func gru(
   }
   let inputs = [inputGates, hiddenWeight, hidden] + (hiddenBias.map { [$0] } ?? [])
   func loop(_ x: [Tensor], _ visit: (_ input: Tensor, _ gates: Tensor, _ hidden: Tensor) -> Void) -> [Tensor] {
+    let weight = heldForSteps(x[1])
     var h = x[2]
     let output = overSteps(x[0], reverse) { input in
-      let gates = linear(h, x[1], x.count > 3 ? x[3] : nil)
+      let gates = linear(h, weight, x.count > 3 ? x[3] : nil)
       visit(input, gates, h)
       h = gruCell(inputGates: input, hiddenGates: gates, hidden: h)
       return h
@@ -122,6 +124,15 @@ private func overSteps(_ x: Tensor, _ reverse: Bool, _ step: (Tensor) -> Tensor)
   let inputs = x.unstacked()
   let outputs = (reverse ? inputs.reversed() : inputs).map(step)
   return stack(reverse ? outputs.reversed() : outputs)
+}
+
+/// The same weight, the rows of its transpose adjacent in memory and 64 bytes longer: the product of every step reads it as it
+/// lies instead of packing it again, and rows a power of two apart would push each other out of the first cache.
+private func heldForSteps(_ weight: Tensor) -> Tensor {
+  guard weight.isConcrete, !isTracing else { return weight }
+  let padding = (before: 0, after: 64 / weight.elementType.byteSize)
+  let longer = weight.transposed().padded([(before: 0, after: 0), padding])
+  return longer.sliced(axis: 1, start: 0, count: weight.shape[0]).transposed()
 }
 
 /// Σ over steps and batch of dgatesᵀ · hidden.
