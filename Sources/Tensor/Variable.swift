@@ -44,7 +44,7 @@ public class Variable: @unchecked Sendable {
     get {
       if let trace = Trace.active {
         let tensor = trace.read(self)
-        return isTrainable ? tensor.tracked(by: leaf) : tensor
+        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
       }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }

@@ -17,6 +17,7 @@ public final class CapturedProgram {
   private let observations: [Observation]
   private let resultCount: Int
   private let written: [Variable]
+  private let history: ProgramHistory?
   /// What tracing and compiling took.
   let seconds: Double
 
@@ -30,6 +31,7 @@ public final class CapturedProgram {
     observations = trace.observations
     resultCount = outputs.count
     written = writes.map(\.variable)
+    history = writes.contains(where: \.wasTrainable) ? nil : ProgramHistory(trace, outputs)
     seconds = monotonicSeconds() - start
   }
 
@@ -47,20 +49,24 @@ public final class CapturedProgram {
 
   /// Runs with these arguments; variables and generators move on.
   func run(_ arguments: [Tensor]) -> [Tensor] {
-    let inputs = sources.map { source -> CPUArray in
+    let operands = sources.map { source -> Tensor in
       switch source {
-      case .argument(let i): arguments[i].array
-      case .variable(let variable): variable.value.array
-      case .generator(let generator): generator.stateTensor.array
-      case .host(let read): read()
-      case .outer: preconditionFailure("a program has no trace around it")
+      case .argument(let i): arguments[i]
+      case .variable(let variable): variable.value
+      case .generator(let generator): generator.stateTensor
+      case .host(let read): Tensor(array: read())
+      case .outer(let tensor): tensor
       }
     }
+    let inputs = operands.map(\.array)
     let outputs: [CPUArray]
     do { outputs = try CPU.run(graph, inputs) } catch { stop(error.description) }
     for (variable, array) in zip(written, outputs[resultCount...]) { variable.assign(array) }
     for state in generators { state.generator.advance(state.words) }
-    return outputs[..<resultCount].map { Tensor(array: $0) }
+    let results = outputs[..<resultCount].map { Tensor(array: $0) }
+    guard let history else { return results }
+    let own = zip(sources, operands).filter { if case .outer = $0.0 { false } else { true } }
+    return history.track(results, own.map(\.1))
   }
 }
 
