@@ -53,7 +53,9 @@ private func mapped<Results>(
   }
   guard let size else { stop("vmap: no argument has a dimension that counts examples") }
   var template: Results?
-  let types = operands.map { TensorType($0.isBatched ? Shape($0.tensor.shape.dropFirst()) : $0.tensor.shape, $0.tensor.elementType) }
+  let types = operands.map {
+    TensorType($0.isBatched ? Shape($0.tensor.shape.dropFirst()) : $0.tensor.shape, $0.tensor.elementType)
+  }
   let body = TracedBody("vmap", types, tracked: tensors.map { $0.isTracked && isRecording }) { x in
     let results = f(x)
     template = results

@@ -27,7 +27,9 @@ public func scan<State: TensorTree, Sequences: TensorTree, Output: TensorTree>(
   let whole = flattened(sequences).tensors
   for x in whole where x.rank == 0 { stop("scan: a sequence needs a first dimension, got the scalar \(x.type)") }
   guard let length = length ?? whole.first?.shape[0], length >= 0 else { stop("scan: without sequences, the length is needed") }
-  for x in whole where x.shape[0] != length { stop("scan: a sequence has \(x.shape[0]) elements, the first or `length` \(length)") }
+  for x in whole where x.shape[0] != length {
+    stop("scan: a sequence has \(x.shape[0]) elements, the first or `length` \(length)")
+  }
   var template: Output?
   let (last, outputs) = scanTensors(states, whole, length: length, reverse: reverse) { states, elements in
     let (state, output) = body(rebuilt(initial, states), rebuilt(sequences, elements))

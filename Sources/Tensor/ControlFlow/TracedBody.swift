@@ -93,7 +93,9 @@ struct TracedBody {
   }
 
   /// A further input, by which gradients can be taken where that is being recorded.
-  func placeholder(_ type: TensorType) -> Tensor { trace.addInput(type, "gradient", .argument(trace.inputs.count), tracked: isRecording) }
+  func placeholder(_ type: TensorType) -> Tensor {
+    trace.addInput(type, "gradient", .argument(trace.inputs.count), tracked: isRecording)
+  }
 }
 
 /// Runs an operation that has a gradient rule of its own making.
@@ -104,8 +106,10 @@ struct TracedBody {
 func apply(
   _ operation: Operation, _ operands: [Tensor], tape: [Tensor], _ rule: @escaping ([Tensor?], GradientSink) -> Void
 ) -> [Tensor] {
-  let results = withoutGradient { apply(operation, operands.map(\.withoutHistory)) }
+  let results = apply(operation, operands).map(\.withoutHistory)
   guard isRecording, !results.isEmpty, tape.contains(where: \.isTracked) else { return results }
+  // A body around this one has to know what gradients flow to.
+  if let trace = Trace.active { for x in tape where x.isTracked { trace.value(x) } }
   let node = GradientNode(.custom(name: operation.name) { gradients, sink in rule(gradients, sink) }, results.map(\.type), tape)
   node.savedResults = results
   return results.enumerated().map { i, result in

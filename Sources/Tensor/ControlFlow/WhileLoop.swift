@@ -95,7 +95,8 @@ func applyWhileLoop(_ condition: TracedBody, _ body: TracedBody, carried: Int, _
     let captures = TracedBody.captures(condition, body, pullback, and: captured)
     var walk = pullback.graph(captures, trailing: carried)
     // A gradient by each operand: captured values without a history have the gradient zero.
-    let places = operands.indices.map { $0 }
+    let places =
+      operands.indices.map { $0 }
       + captures.map { x in
         captured.firstIndex { Trace.CaptureKey($0) == Trace.CaptureKey(x) }.map { operands.count + $0 } ?? -1
       }
