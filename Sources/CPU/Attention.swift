@@ -8,25 +8,6 @@ extension CPU {
     return x.shape[last] == 1 || x.strides[last] == 1 ? x : x.copy()
   }
 
-  /// New memory for `shape`, its dimensions in the order that `other`, of equal rank, has in memory; the last one innermost.
-  /// So a view of rows as [batch, positions, heads, dim] is one again once heads and positions are swapped back.
-  private static func rowsInOrder(of other: CPUArray, _ shape: Shape, _ type: ElementType) -> CPUArray {
-    let last = shape.count - 1
-    let order = (0..<last).sorted {
-      abs(other.strides[$0]) != abs(other.strides[$1]) ? abs(other.strides[$0]) > abs(other.strides[$1]) : $0 < $1
-    }
-    if other.isRowMajor || order.elementsEqual(0..<last) { return CPUArray(uninitialized: shape, type) }
-    var strides = shape
-    var step = shape[last]
-    strides[last] = 1
-    for i in order.reversed() {
-      strides[i] = step
-      step *= shape[i]
-    }
-    let memory = CPUArray(uninitialized: shape, type)
-    return CPUArray(view: memory, shape: shape, strides: strides)
-  }
-
   private static func heads(_ x: CPUArray) -> apus_heads {
     let s = x.strides
     return apus_heads(data: x.pointer, strides: (Int64(s[0]), Int64(s[1]), Int64(s[2]), Int64(s[3])))
@@ -50,37 +31,30 @@ extension CPU {
     return a
   }
 
-  static func attention(_ inputs: [CPUArray], _ scale: Double, _ causal: Bool, _ types: [TensorType]) -> [CPUArray] {
+  static func run(attention inputs: [CPUArray], _ scale: Double, _ causal: Bool, _ outs: [CPUArray]) {
     let (q, k, v) = (withRows(inputs[0]), withRows(inputs[1]), withRows(inputs[2]))
     let mask = inputs.count > 3 ? inputs[3] : nil
-    let y = rowsInOrder(of: q, types[0].shape, types[0].elementType)
-    let lse = CPUArray(uninitialized: types[1].shape, types[1].elementType)
+    let (y, lse) = (outs[0], outs[1])
     withExtendedLifetime((q, k, v, mask)) {
       var a = attention(q, k, v, mask, scale, causal)
       apus_attention_run(&a, heads(y), lse.pointer)
     }
-    return [y, lse]
   }
 
-  static func attentionGradient(
-    _ inputs: [CPUArray], _ scale: Double, _ causal: Bool, forMask: Bool, _ types: [TensorType]
-  ) -> [CPUArray] {
+  static func run(attentionGradient inputs: [CPUArray], _ scale: Double, _ causal: Bool, forMask: Bool, _ outs: [CPUArray]) {
     let (dy, q, k, v) = (withRows(inputs[0]), withRows(inputs[1]), withRows(inputs[2]), withRows(inputs[3]))
     let (y, lse) = (withRows(inputs[4]), inputs[5].rowMajor())
     let mask = inputs.count > 6 ? inputs[6] : nil
-    let (dq, dk) = (rowsInOrder(of: q, q.shape, q.elementType), rowsInOrder(of: k, k.shape, k.elementType))
-    let dv = rowsInOrder(of: v, v.shape, v.elementType)
-    let dmask = forMask ? CPUArray(uninitialized: types[3].shape, types[3].elementType) : nil
+    let (dq, dk, dv) = (outs[0], outs[1], outs[2])
+    let dmask = forMask ? outs[3] : nil
     withExtendedLifetime((dy, q, k, v, y, lse, mask)) {
       var a = attention(q, k, v, mask, scale, causal)
       apus_attention_grad(&a, heads(dy), heads(y), lse.pointer, heads(dq), heads(dk), heads(dv), dmask?.pointer)
     }
-    return [dq, dk, dv] + (dmask.map { [$0] } ?? [])
   }
 
-  static func rope(_ x: CPUArray, _ cos: CPUArray, _ sin: CPUArray, interleaved: Bool, inverse: Bool) -> CPUArray {
+  static func run(rope x: CPUArray, _ cos: CPUArray, _ sin: CPUArray, interleaved: Bool, inverse: Bool, _ y: CPUArray) {
     let (x, cos, sin) = (withRows(x), withRows(cos), withRows(sin))
-    let y = rowsInOrder(of: x, x.shape, x.elementType)
     let last = x.shape.count - 1
     withDimensions(x.shape) { dims in
       x.withByteStrides { from in
@@ -95,6 +69,5 @@ extension CPU {
         }
       }
     }
-    return y
   }
 }

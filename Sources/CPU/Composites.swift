@@ -8,52 +8,41 @@ extension CPU {
     return (Int64(x.shape.dropLast().reduce(1, *)), Int64(columns), Int64(columns * x.elementType.byteSize))
   }
 
-  static func composite(
-    _ operation: Operation, _ composite: Composite, _ inputs: [CPUArray], _ types: [TensorType]
-  ) throws(ExecutionError) -> [CPUArray] {
+  static func run(composite: Composite, _ inputs: [CPUArray], _ out: [CPUArray], _ operation: Operation) throws(ExecutionError) {
     switch composite {
-    case .softmax: return [softmax(log: false, inputs[0])]
-    case .logSoftmax: return [softmax(log: true, inputs[0])]
-    case .softmaxGradient: return [softmaxGradient(log: false, inputs[0], inputs[1])]
-    case .logSoftmaxGradient: return [softmaxGradient(log: true, inputs[0], inputs[1])]
+    case .softmax: softmax(log: false, inputs[0], out[0])
+    case .logSoftmax: softmax(log: true, inputs[0], out[0])
+    case .softmaxGradient: softmaxGradient(log: false, inputs[0], inputs[1], out[0])
+    case .logSoftmaxGradient: softmaxGradient(log: true, inputs[0], inputs[1], out[0])
     case .layerNorm(let epsilon):
       let x = inputs[0].rowMajor()
       let (weight, bias) = (inputs[1].rowMajor(), inputs[2].rowMajor())
-      let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       apus_layer_norm(
         x.elementType.code, n, c, x.pointer, s, weight.pointer, bias.pointer, epsilon, out[0].pointer, s, out[1].pointer,
         out[2].pointer)
-      return out
     case .layerNormGradient:
       let (dy, x, weight) = (inputs[0].rowMajor(), inputs[1].rowMajor(), inputs[2].rowMajor())
       let (mean, rstd) = (inputs[3].rowMajor(), inputs[4].rowMajor())
-      let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       apus_layer_norm_grad(
         x.elementType.code, n, c, x.pointer, s, dy.pointer, s, weight.pointer, mean.pointer, rstd.pointer, out[0].pointer, s,
         out[1].pointer, out[2].pointer)
-      return out
     case .rmsNorm(let epsilon):
       let (x, weight) = (inputs[0].rowMajor(), inputs[1].rowMajor())
-      let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       apus_rms_norm(x.elementType.code, n, c, x.pointer, s, weight.pointer, epsilon, out[0].pointer, s, out[1].pointer)
-      return out
     case .rmsNormGradient:
       let (dy, x, weight, rrms) = (inputs[0].rowMajor(), inputs[1].rowMajor(), inputs[2].rowMajor(), inputs[3].rowMajor())
-      let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       apus_rms_norm_grad(
         x.elementType.code, n, c, x.pointer, s, dy.pointer, s, weight.pointer, rrms.pointer, out[0].pointer, s, out[1].pointer)
-      return out
-    case .batchNorm(let epsilon): return batchNorm(inputs[0], inputs[1], inputs[2], epsilon)
-    case .batchNormGradient(let epsilon): return batchNormGradient(inputs, epsilon)
+    case .batchNorm(let epsilon): batchNorm(inputs[0], inputs[1], inputs[2], epsilon, out)
+    case .batchNormGradient(let epsilon): batchNormGradient(inputs, epsilon, out)
     case .batchNormInference(let epsilon):
-      return [normalize(inputs[0], inputs[1], inputs[2], mean: inputs[3], variance: inputs[4], epsilon)]
+      normalize(inputs[0], inputs[1], inputs[2], mean: inputs[3], variance: inputs[4], epsilon, out[0])
     case .softmaxCrossEntropy(let ignoreIndex, let smoothing):
       let (x, labels) = (inputs[0].rowMajor(), inputs[1].rowMajor())
-      let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
       let (n, c, s) = rows(x)
       let bad = apus_cross_entropy(
         x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing,
@@ -63,58 +52,55 @@ extension CPU {
         let label = labels.pointer.assumingMemoryBound(to: Int64.self)[Int(bad)]
         throw ExecutionError(operation, "label \(label) at index \(bad) names no class; there are \(c)")
       }
-      return out
     case .softmaxCrossEntropyGradient(let ignoreIndex, let smoothing):
       let (x, labels, lse) = (inputs[1].rowMajor(), inputs[2].rowMajor(), inputs[3].rowMajor())
       let dloss = inputs[0]
-      let out = CPUArray(uninitialized: x.shape, x.elementType)
       let (n, c, s) = rows(x)
       apus_cross_entropy_grad(
         x.elementType.code, n, c, x.pointer, s, labels.pointer, ElementType.int64.code, Int64(ignoreIndex), smoothing,
         lse.pointer,
-        dloss.pointer, Int64(dloss.strides[0] * dloss.elementType.byteSize), out.pointer, s)
-      return [out]
-    case .linear: return [linear(inputs[0], inputs[1], inputs[2], types[0].shape)]
-    case .attention(let scale, let causal): return attention(inputs, scale, causal, types)
+        dloss.pointer, Int64(dloss.strides[0] * dloss.elementType.byteSize), out[0].pointer, s)
+    case .linear: run(linear: inputs[0], inputs[1], inputs[2], out[0])
+    case .attention(let scale, let causal): run(attention: inputs, scale, causal, out)
     case .attentionGradient(let scale, let causal, let forMask):
-      return attentionGradient(inputs, scale, causal, forMask: forMask, types)
+      run(attentionGradient: inputs, scale, causal, forMask: forMask, out)
     case .rope(let interleaved, let inverse):
-      return [rope(inputs[0], inputs[1], inputs[2], interleaved: interleaved, inverse: inverse)]
-    case .lstmCell: return lstmCell(inputs, types)
-    case .lstmCellGradient: return lstmCellGradient(inputs, types)
-    case .gruCell: return gruCell(inputs, types)
-    case .gruCellGradient: return gruCellGradient(inputs, types)
+      run(rope: inputs[0], inputs[1], inputs[2], interleaved: interleaved, inverse: inverse, out[0])
+    case .lstmCell: run(lstmCell: inputs, out)
+    case .lstmCellGradient: run(lstmCellGradient: inputs, out)
+    case .gruCell: run(gruCell: inputs, out[0])
+    case .gruCellGradient: run(gruCellGradient: inputs, out)
+    case .optimizerStep(let rule): run(optimizerStep: rule, inputs, out)
     }
   }
 
-  private static func softmax(log: Bool, _ x: CPUArray) -> CPUArray {
+  private static func softmax(log: Bool, _ x: CPUArray, _ y: CPUArray) {
     let x = x.rowMajor()
-    let y = CPUArray(uninitialized: x.shape, x.elementType)
     let (n, c, s) = rows(x)
     apus_softmax(log, x.elementType.code, n, c, x.pointer, s, y.pointer, s)
-    return y
   }
 
-  private static func softmaxGradient(log: Bool, _ y: CPUArray, _ dy: CPUArray) -> CPUArray {
+  private static func softmaxGradient(log: Bool, _ y: CPUArray, _ dy: CPUArray, _ dx: CPUArray) {
     let (y, dy) = (y.rowMajor(), dy.rowMajor())
-    let dx = CPUArray(uninitialized: y.shape, y.elementType)
     let (n, c, s) = rows(y)
     apus_softmax_grad(log, y.elementType.code, n, c, y.pointer, s, dy.pointer, s, dx.pointer, s)
-    return dx
   }
 
-  /// x as [outer, channels, inner] of its memory: (N, C, rest) or, channels-last, (N · rest, C, 1). Copies only if neither.
-  private static func channelLayout(_ x: CPUArray) -> (x: CPUArray, outer: Int64, channels: Int64, inner: Int64) {
+  /// The layout that batch normalization works in: x's own if row-major or channels-last, else row-major.
+  static func channelLayout(_ x: CPUArray) -> CPUArray {
+    if x.isRowMajor || isInChannelsLastOrder(x) { return x }
+    return x.isDense && isChannelsLast(x) ? CPUArray(abstractChannelsLast: x.type) : CPUArray(abstract: x.type)
+  }
+
+  /// Memory as [outer, channels, inner]: (N, C, rest) or, channels-last, (N · rest, C, 1).
+  private static func channels(_ x: CPUArray) -> (outer: Int64, channels: Int64, inner: Int64) {
     let (n, c) = (x.shape[0], x.shape[1])
     let inner = x.shape[2...].reduce(1, *)
-    if x.isRowMajor { return (x, Int64(n), Int64(c), Int64(inner)) }
-    let last = inChannelsLast(x)
-    if isInChannelsLastOrder(last) { return (last, Int64(n * inner), Int64(c), 1) }
-    return (x.copy(), Int64(n), Int64(c), Int64(inner))
+    return x.isRowMajor ? (Int64(n), Int64(c), Int64(inner)) : (Int64(n * inner), Int64(c), 1)
   }
 
   /// Whether memory runs over the batch, then the spatial dimensions in order, then the channels.
-  private static func isInChannelsLastOrder(_ x: CPUArray) -> Bool {
+  static func isInChannelsLastOrder(_ x: CPUArray) -> Bool {
     var expected = 1
     for i in [1] + Array((2..<x.shape.count).reversed()) + [0] where x.shape[i] != 1 {
       if x.strides[i] != expected { return false }
@@ -130,44 +116,47 @@ extension CPU {
     return unary(.rsqrt, binary(.add, variance, e, reuse: .neither), variance.elementType, reuse: true)
   }
 
-  private static func batchNorm(_ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ epsilon: Double) -> [CPUArray] {
-    let (x, outer, channels, inner) = channelLayout(x)
-    let type = statistics(x)
-    let mean = CPUArray(uninitialized: [Int(channels)], type)
-    let variance = CPUArray(uninitialized: [Int(channels)], type)
-    apus_batch_norm_statistics(x.elementType.code, outer, channels, inner, x.pointer, mean.pointer, variance.pointer)
-    return [normalize(x, weight, bias, mean: mean, variance: variance, epsilon), mean, variance]
+  private static func batchNorm(_ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ epsilon: Double, _ out: [CPUArray]) {
+    let x = x.withLayout(of: out[0])
+    let (outer, channels, inner) = channels(x)
+    apus_batch_norm_statistics(x.elementType.code, outer, channels, inner, x.pointer, out[1].pointer, out[2].pointer)
+    normalize(x, weight, bias, mean: out[1], variance: out[2], epsilon, out[0])
   }
 
   private static func normalize(
-    _ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, mean: CPUArray, variance: CPUArray, _ epsilon: Double
-  ) -> CPUArray {
-    let (x, outer, channels, inner) = channelLayout(x)
+    _ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, mean: CPUArray, variance: CPUArray, _ epsilon: Double, _ y: CPUArray
+  ) {
+    let x = x.withLayout(of: y)
+    let (outer, channels, inner) = channels(x)
     let type = statistics(x)
     let mean = mean.rowMajor()
     let scale = binary(
       .mul, convert(weight, type).rowMajor(), reciprocalDeviation(variance.rowMajor(), epsilon), reuse: .neither)
     let shift = convert(bias, type).rowMajor()
-    let y = CPUArray(uninitializedLike: x, x.elementType)
     apus_batch_norm_apply(
       x.elementType.code, outer, channels, inner, x.pointer, mean.pointer, scale.pointer, shift.pointer, false, y.pointer)
-    return y
+    withExtendedLifetime((x, mean, scale, shift)) {}
   }
 
-  private static func batchNormGradient(_ inputs: [CPUArray], _ epsilon: Double) -> [CPUArray] {
-    let (x, outer, channels, inner) = channelLayout(inputs[1])
-    let dy = inputs[0].withLayout(of: x)
+  private static func batchNormGradient(_ inputs: [CPUArray], _ epsilon: Double, _ out: [CPUArray]) {
+    let dx = out[0]
+    let (x, dy) = (inputs[1].withLayout(of: dx), inputs[0].withLayout(of: dx))
+    let (outer, channels, inner) = channels(dx)
     // Per-channel values are statistics to the kernel, also the weight and the gradients of weight and bias.
     let type = statistics(x)
     let weight = convert(inputs[2], type).rowMajor()
     let mean = inputs[3].rowMajor()
     let rstd = reciprocalDeviation(inputs[4].rowMajor(), epsilon)
-    let dx = CPUArray(uninitializedLike: x, x.elementType)
-    let dweight = CPUArray(uninitialized: weight.shape, type)
-    let dbias = CPUArray(uninitialized: weight.shape, type)
+    let same = out[1].elementType == type
+    let dweight = same ? out[1] : CPUArray(uninitialized: weight.shape, type)
+    let dbias = same ? out[2] : CPUArray(uninitialized: weight.shape, type)
     apus_batch_norm_grad(
       x.elementType.code, outer, channels, inner, x.pointer, dy.pointer, nil, mean.pointer, rstd.pointer, weight.pointer, true,
       dx.pointer, dweight.pointer, dbias.pointer)
-    return [dx, convert(dweight, x.elementType), convert(dbias, x.elementType)]
+    withExtendedLifetime((x, dy, weight, mean, rstd)) {}
+    if !same {
+      run(convert: dweight, out[1])
+      run(convert: dbias, out[2])
+    }
   }
 }

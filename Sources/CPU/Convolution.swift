@@ -2,14 +2,9 @@ import ApusIR
 import CApusKernels
 
 extension CPU {
-  /// New memory for an image batch [N, C, …], ordered channels-last: the layout all convolution passes like best.
+  /// New memory for an image batch [N, C, …], ordered channels-last.
   static func channelsLast(_ shape: Shape, _ type: ElementType) -> CPUArray {
-    let n = shape.count
-    let order = Axes([0] + Array(2..<n) + [1])  // memory order of the dimensions
-    let memory = CPUArray(uninitialized: Shape(order.map { shape[$0] }), type)
-    var strides = shape
-    for (position, dimension) in order.enumerated() { strides[dimension] = memory.strides[position] }
-    return CPUArray(view: memory, shape: shape, strides: strides)
+    CPUArray(abstractChannelsLast: TensorType(shape, type)).allocated()
   }
 
   private static func describe(
@@ -47,31 +42,24 @@ extension CPU {
     if count > 2 { triple.2 = Int64(value(2)) }
   }
 
-  static func convolution(_ p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ shape: Shape) -> CPUArray
-  {
-    let y = channelsLast(shape, x.elementType)
-    if y.elementCount == 0 { return y }
+  static func run(convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ y: CPUArray) {
+    if y.elementCount == 0 { return }
     var c = describe(p, x: x, w: w, y: y)
     let bias = bias?.rowMajor()
     c.bias = bias.map { UnsafeRawPointer($0.pointer) }
     withExtendedLifetime(bias) { apus_convolution_forward(&c) }
-    return y
   }
 
-  static func convolutionInputGradient(_ p: ConvolutionParameters, _ dy: CPUArray, _ w: CPUArray, _ shape: Shape) -> CPUArray {
-    let dx = channelsLast(shape, dy.elementType)
-    if dx.elementCount == 0 { return dx }
+  static func run(convolutionInputGradient p: ConvolutionParameters, _ dy: CPUArray, _ w: CPUArray, _ dx: CPUArray) {
+    if dx.elementCount == 0 { return }
     var c = describe(p, x: dx, w: w, y: dy)
     apus_convolution_input_gradient(&c)
-    return dx
   }
 
-  static func convolutionKernelGradient(_ p: ConvolutionParameters, _ x: CPUArray, _ dy: CPUArray, _ shape: Shape) -> CPUArray {
-    let dw = CPUArray(uninitialized: shape, x.elementType)
-    if dw.elementCount == 0 { return dw }
+  static func run(convolutionKernelGradient p: ConvolutionParameters, _ x: CPUArray, _ dy: CPUArray, _ dw: CPUArray) {
+    if dw.elementCount == 0 { return }
     var c = describe(p, x: x, w: dw, y: dy)
     apus_convolution_weight_gradient(&c)
-    return dw
   }
 
   private static func describe(_ kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ y: CPUArray) -> apus_pooling {
@@ -102,25 +90,22 @@ extension CPU {
     return c
   }
 
-  private static func isChannelsLast(_ x: CPUArray) -> Bool { x.shape[1] == 1 || x.strides[1] == 1 }
+  static func isChannelsLast(_ x: CPUArray) -> Bool { x.shape[1] == 1 || x.strides[1] == 1 }
 
-  static func reduceWindow(_ kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ shape: Shape) -> CPUArray {
-    let y = isChannelsLast(x) ? channelsLast(shape, x.elementType) : CPUArray(uninitialized: shape, x.elementType)
-    if y.elementCount == 0 { return y }
+  static func run(reduceWindow kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ y: CPUArray) {
+    if y.elementCount == 0 { return }
     var c = describe(kind, w, x, y)
     apus_pooling_forward(&c)
-    return y
   }
 
-  static func reduceWindowGradient(_ kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ dy: CPUArray) -> CPUArray {
-    let x = x.isDense ? x : x.copy()
-    let dx = CPUArray(uninitializedLike: x, x.elementType)
-    if dx.elementCount == 0 { return dx }
-    if dy.elementCount == 0 { return binary(.sub, dx, dx, reuse: .neither) }
+  /// dx is dense.
+  static func run(reduceWindowGradient kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ dy: CPUArray, _ dx: CPUArray) {
+    if dx.elementCount == 0 { return }
+    if dy.elementCount == 0 { return dx.assign(fill(dx.shape, dx.elementType, .int(0))) }
+    let x = kind == .max ? x.withLayout(of: dx) : dx  // only the maximum reads x
     let dy = isChannelsLast(x) ? inChannelsLast(dy) : dy
     var c = describe(kind, w, x, dy)
     apus_pooling_gradient(&c, dy.pointer, dx.pointer)
-    return dx
   }
 
   /// The array itself if channels-last, else a copy that is.
@@ -131,12 +116,10 @@ extension CPU {
     return copy
   }
 
-  static func maxPoolIndices(_ w: Window, _ x: CPUArray, _ shape: Shape) -> CPUArray {
-    let indices = CPUArray(uninitialized: shape, .int64)
-    if indices.elementCount == 0 { return indices }
-    let y = CPUArray(uninitialized: shape, x.elementType)
+  static func run(maxPoolIndices w: Window, _ x: CPUArray, _ indices: CPUArray) {
+    if indices.elementCount == 0 { return }
+    let y = CPUArray(uninitialized: indices.shape, x.elementType)
     var c = describe(.max, w, x, y)
     apus_pooling_max_indices(&c, indices.pointer.assumingMemoryBound(to: Int64.self))
-    return indices
   }
 }

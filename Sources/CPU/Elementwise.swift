@@ -92,6 +92,23 @@ extension ComparisonKind {
   }
 }
 
+extension ActivationKind {
+  /// The kernel's operation; nil where there is none.
+  var code: Int32? {
+    let op: apus_op
+    switch self {
+    case .relu: op = APUS_OP_RELU_GRAD
+    case .sigmoid: op = APUS_OP_SIGMOID_GRAD
+    case .tanh: op = APUS_OP_TANH_GRAD
+    case .gelu: op = APUS_OP_GELU_ERF_GRAD
+    case .geluTanh: op = APUS_OP_GELU_TANH_GRAD
+    case .silu: op = APUS_OP_SILU_GRAD
+    case .softplus: return nil
+    }
+    return Int32(op.rawValue)
+  }
+}
+
 extension CPU {
   /// `reuse`: x is dense and seen by nobody else; the result, if it has x's type, takes its memory.
   @inlinable public static func unary(_ kind: UnaryKind, _ x: CPUArray, _ resultType: ElementType, reuse: Bool) -> CPUArray {
@@ -153,11 +170,21 @@ extension CPU {
       } else {
         CPUArray(uninitialized: a.shape, resultType)
       }
+    run(binary: code, a, b, out)
+    return out
+  }
+
+  /// Operands of one shape in any layout, into memory of the result's shape in any layout.
+  static func run(binary code: Int32, _ a: CPUArray, _ b: CPUArray, _ out: CPUArray) {
+    if out.isDense && a.hasLayout(of: out) && b.hasLayout(of: out) {
+      apus_flat(code, a.elementType.code, Int64(out.elementCount), out.pointer, a.pointer, b.pointer, nil, 0)
+      return
+    }
     // A number with a dense tensor, the commonest case, needs no shapes either.
     let scalars: Int32 = b.isOneValue && a.hasLayout(of: out) ? 2 : a.isOneValue && b.hasLayout(of: out) ? 1 : 0
     if scalars != 0 && out.isDense {
       apus_flat(code, a.elementType.code, Int64(out.elementCount), out.pointer, a.pointer, b.pointer, nil, scalars)
-      return out
+      return
     }
     withDimensions(a.shape) { dims in
       out.withView { o in
@@ -166,15 +193,17 @@ extension CPU {
         }
       }
     }
-    return out
   }
 
-  static func compare(_ kind: ComparisonKind, _ a: CPUArray, _ b: CPUArray) -> CPUArray {
-    binary(code: kind.code, a, b, .bool, reuse: .neither)
+  static func run(unary code: Int32, _ x: CPUArray, _ out: CPUArray) {
+    if x.isDense && x.hasLayout(of: out) {
+      apus_flat(code, x.elementType.code, Int64(x.elementCount), out.pointer, x.pointer, nil, nil, 0)
+    } else {
+      stridedUnary(code, x, out)
+    }
   }
 
-  static func select(_ condition: CPUArray, _ a: CPUArray, _ b: CPUArray) -> CPUArray {
-    let out = a.isDense ? CPUArray(uninitializedLike: a, a.elementType) : CPUArray(uninitialized: a.shape, a.elementType)
+  static func run(select condition: CPUArray, _ a: CPUArray, _ b: CPUArray, _ out: CPUArray) {
     let code = Int32(APUS_OP_SELECT.rawValue)
     withDimensions(a.shape) { dims in
       out.withView { o in
@@ -185,36 +214,31 @@ extension CPU {
         }
       }
     }
-    return out
   }
 
   public static func convert(_ x: CPUArray, _ type: ElementType) -> CPUArray {
     if x.elementType == type { return x }
-    if x.isDense {
-      let out = CPUArray(uninitializedLike: x, type)
-      apus_convert_flat(Int64(x.elementCount), out.pointer, type.code, x.pointer, x.elementType.code)
-      return out
-    }
-    let out = CPUArray(uninitialized: x.shape, type)
-    withDimensions(x.shape) { dims in
-      out.withView { o in x.withView { a in apus_convert(Int32(x.shape.count), dims, o, a) } }
-    }
+    let out = x.isDense ? CPUArray(uninitializedLike: x, type) : CPUArray(uninitialized: x.shape, type)
+    run(convert: x, out)
     return out
   }
 
-  public static func activationGradient(_ kind: ActivationKind, _ dy: CPUArray, _ saved: CPUArray, reuse: Reuse) -> CPUArray {
-    let op: apus_op
-    switch kind {
-    case .relu: op = APUS_OP_RELU_GRAD
-    case .sigmoid: op = APUS_OP_SIGMOID_GRAD
-    case .tanh: op = APUS_OP_TANH_GRAD
-    case .gelu: op = APUS_OP_GELU_ERF_GRAD
-    case .geluTanh: op = APUS_OP_GELU_TANH_GRAD
-    case .silu: op = APUS_OP_SILU_GRAD
-    case .softplus:
-      return binary(.mul, dy, unary(.sigmoid, saved, saved.elementType, reuse: false), reuse: reuse == .lhs ? .lhs : .rhs)
+  static func run(convert x: CPUArray, _ out: CPUArray) {
+    if x.elementType == out.elementType { return out.assign(x) }
+    if x.isDense && x.hasLayout(of: out) {
+      apus_convert_flat(Int64(x.elementCount), out.pointer, out.elementType.code, x.pointer, x.elementType.code)
+      return
     }
-    return binary(code: Int32(op.rawValue), dy, saved, dy.elementType, reuse: reuse)
+    withDimensions(x.shape) { dims in
+      out.withView { o in x.withView { a in apus_convert(Int32(x.shape.count), dims, o, a) } }
+    }
+  }
+
+  static func run(activationGradient kind: ActivationKind, _ dy: CPUArray, _ saved: CPUArray, _ out: CPUArray) {
+    if let code = kind.code { return run(binary: code, dy, saved, out) }
+    // softplus: its slope is the sigmoid.
+    run(unary: UnaryKind.sigmoid.code, saved, out)
+    run(binary: BinaryKind.mul.code, dy, out, out)
   }
 
   /// A tensor of one value: one element in memory, repeated by zero strides.
@@ -250,11 +274,10 @@ extension CPU {
     return CPUArray(view: line, shape: shape, strides: strides)
   }
 
-  static func random(_ p: RandomParameters, state: CPUArray) -> CPUArray {
+  static func run(random p: RandomParameters, state: CPUArray, _ out: CPUArray) {
     let state = state.rowMajor()
     let words = state.pointer.assumingMemoryBound(to: UInt64.self)
     let (key, counter) = (words[0], words[1])
-    let out = CPUArray(uninitialized: p.shape, p.elementType)
     let (type, count) = (p.elementType.code, Int64(out.elementCount))
     switch p.kind {
     case .uniform(let low, let high): apus_random_uniform(type, key, counter, out.pointer, count, low, high)
@@ -267,7 +290,6 @@ extension CPU {
       apus_random_permutation(key, counter, out.pointer.assumingMemoryBound(to: Int64.self), count)
     case .bits: apus_random_bits(key, counter, out.pointer.assumingMemoryBound(to: UInt32.self), count)
     }
-    return out
   }
 
   /// How far a random operation moves its generator's counter.

@@ -11,11 +11,10 @@ extension CPU {
       operation, "index \(values[Int(position)]) at position \(position) is out of range for dimension \(axis) of size \(size)")
   }
 
-  static func gather(
-    _ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int, _ shape: Shape
-  ) throws(ExecutionError) -> CPUArray {
+  static func run(gather x: CPUArray, _ indices: CPUArray, _ axis: Int, _ out: CPUArray, _ operation: Operation)
+    throws(ExecutionError)
+  {
     let (x, indices) = (x.rowMajor(), indices.rowMajor())
-    let out = CPUArray(uninitialized: shape, x.elementType)
     let outer = x.shape[..<axis].reduce(1, *)
     let inner = x.shape[(axis + 1)...].reduce(1, *)
     let bad = apus_take(
@@ -23,27 +22,26 @@ extension CPU {
       x.pointer,
       indices.pointer, ElementType.int64.code)
     if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
-    return out
   }
 
-  static func scatter(
-    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int
-  ) throws(ExecutionError) -> CPUArray {
+  /// `out` may be x's own memory, here and in the two others: then only the updates are written.
+  static func run(
+    scatter kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int, _ out: CPUArray,
+    _ operation: Operation
+  ) throws(ExecutionError) {
     let (indices, updates) = (indices.rowMajor(), updates.rowMajor())
-    let out = x.copy()
+    if x.pointer != out.pointer { out.assign(x) }
     let outer = x.shape[..<axis].reduce(1, *)
     let inner = x.shape[(axis + 1)...].reduce(1, *)
     let bad = apus_put(
       kind.code, x.elementType.code, Int64(outer), Int64(x.shape[axis]), Int64(indices.elementCount), Int64(inner), out.pointer,
       indices.pointer, ElementType.int64.code, updates.pointer)
     if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
-    return out
   }
 
-  static func takeAlong(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ axis: Int) throws(ExecutionError)
-    -> CPUArray
+  static func run(takeAlong x: CPUArray, _ indices: CPUArray, _ axis: Int, _ out: CPUArray, _ operation: Operation)
+    throws(ExecutionError)
   {
-    let out = CPUArray(uninitialized: indices.shape, x.elementType)
     let bad = withDimensions(indices.shape) { dims in
       out.withByteStrides { to in
         x.withByteStrides { from in
@@ -56,13 +54,13 @@ extension CPU {
       }
     }
     if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
-    return out
   }
 
-  static func scatterAlong(
-    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int
-  ) throws(ExecutionError) -> CPUArray {
-    let out = x.copy()
+  static func run(
+    scatterAlong kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ axis: Int, _ out: CPUArray,
+    _ operation: Operation
+  ) throws(ExecutionError) {
+    if x.pointer != out.pointer { out.assign(x) }
     let bad = withDimensions(indices.shape) { dims in
       out.withByteStrides { to in
         updates.withByteStrides { from in
@@ -75,7 +73,6 @@ extension CPU {
       }
     }
     if bad >= 0 { throw outOfRange(operation, indices, at: bad, size: x.shape[axis], axis: axis) }
-    return out
   }
 
   /// Splits coordinates [m, k] into k contiguous arrays of m.
@@ -94,28 +91,23 @@ extension CPU {
     return withDimensions(x.shape) { dims in x.withByteStrides { strides in body(dims, strides, arrays) } }
   }
 
-  static func gatherND(_ operation: Operation, _ x: CPUArray, _ indices: CPUArray, _ shape: Shape) throws(ExecutionError)
-    -> CPUArray
-  {
+  static func run(gatherND x: CPUArray, _ indices: CPUArray, _ out: CPUArray, _ operation: Operation) throws(ExecutionError) {
     let k = indices.shape[indices.shape.count - 1]
     let coordinates = columns(indices, k)
     let m = coordinates.shape[1]
-    let out = CPUArray(uninitialized: shape, x.elementType)
     let bad = withIndexed(x, coordinates, k) { dims, strides, arrays in
       apus_gather(
         Int32(k), dims, strides, Int32(x.shape.count - k), dims + k, strides + k, x.pointer, out.pointer,
         Int64(x.elementType.byteSize), Int64(m), arrays, ElementType.int64.code)
     }
     if bad >= 0 { throw outOfRange(operation, coordinates, at: bad, size: x.shape[Int(bad) / m], axis: Int(bad) / m) }
-    return out
   }
 
-  static func scatterND(
-    _ operation: Operation, _ kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray
-  ) throws(ExecutionError) -> CPUArray {
-    let out = x.copy()
+  static func run(scatterND kind: ScatterKind, _ x: CPUArray, _ indices: CPUArray, _ updates: CPUArray, _ out: CPUArray)
+    throws(ExecutionError)
+  {
+    if x.pointer != out.pointer { out.assign(x) }
     try put(kind, updates, into: out, at: indices)
-    return out
   }
 
   /// Changes the rows of `target`, in its memory, that `indices` […, k] name in its first k dimensions.

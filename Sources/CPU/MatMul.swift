@@ -44,24 +44,21 @@ extension CPU {
     }
   }
 
-  static func dot(_ d: DotDimensions, _ a: CPUArray, _ b: CPUArray, _ shape: Shape) -> CPUArray {
-    let out = CPUArray(uninitialized: shape, a.elementType)
-    if out.elementCount == 0 { return out }
+  /// `out` is row-major.
+  static func run(dot d: DotDimensions, _ a: CPUArray, _ b: CPUArray, _ out: CPUArray) {
+    if out.elementCount == 0 { return }
     let lhs = Side(a, batch: d.lhsBatch, rows: d.lhsFree(rank: a.shape.count), columns: d.lhsContracting)
     let rhs = Side(b, batch: d.rhsBatch, rows: d.rhsContracting, columns: d.rhsFree(rank: b.shape.count))
     product(lhs, rhs, batch: d.lhsBatch.count, out, bias: nil)
-    return out
   }
 
   /// x · weightᵀ + bias: x [rows…, k], weight [n, k], bias [n].
-  static func linear(_ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ shape: Shape) -> CPUArray {
-    let out = CPUArray(uninitialized: shape, x.elementType)
-    if out.elementCount == 0 { return out }
+  static func run(linear x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ out: CPUArray) {
+    if out.elementCount == 0 { return }
     let last = x.shape.count - 1
     let lhs = Side(x, batch: [], rows: Axes(0..<last), columns: [last])
     let rhs = Side(weight, batch: [], rows: [1], columns: [0])
     product(lhs, rhs, batch: 0, out, bias: bias)
-    return out
   }
 
   private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, bias: CPUArray?) {

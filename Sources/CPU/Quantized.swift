@@ -21,20 +21,25 @@ public struct PackedQuantizedWeight: Sendable {
 extension CPU {
   /// `inputs` are the operation's; `packed` is the weight's other form, if the caller keeps one.
   public static func quantizedDot(_ inputs: [CPUArray], packed: PackedQuantizedWeight? = nil) throws(ExecutionError) -> CPUArray {
+    var shape = inputs[0].shape
+    shape[shape.count - 1] = inputs[3].shape[0]
+    let out = CPUArray(uninitialized: shape, .float32)
+    try run(quantizedDot: inputs, packed: packed, out)
+    return out
+  }
+
+  static func run(quantizedDot inputs: [CPUArray], packed: PackedQuantizedWeight? = nil, _ out: CPUArray) throws(ExecutionError) {
     let weight = inputs[3]
     precondition(packed == nil || packed?.shape == weight.shape)
     let (x, m, row) = mergedRows(inputs[0])
     let last = x.shape.count - 1
-    var shape = x.shape
-    shape[last] = weight.shape[0]
-    let out = CPUArray(uninitialized: shape, .float32)
     let (scale, zeroPoint) = (inputs[1].rowMajor(), inputs[2].rowMajor())
     let zeroPoints = zeroPoint.pointer.assumingMemoryBound(to: Int32.self)
     let range: ClosedRange<Int32> = x.elementType == .uint8 ? 0...255 : -128...127
     for i in 0..<zeroPoint.elementCount where !range.contains(zeroPoints[i]) {
       throw ExecutionError(.quantizedDot, "the zero point \(zeroPoints[i]) at index \(i) is not a value of \(x.elementType)")
     }
-    if out.elementCount == 0 { return out }
+    if out.elementCount == 0 { return }
 
     var p = apus_quantized_matmul()
     p.x_type = x.elementType.code
@@ -50,7 +55,6 @@ extension CPU {
     if inputs.count > 5 { (p.bias, p.bias_stride) = (floats(inputs[5]), Int64(inputs[5].strides[0])) }
     (p.out, p.out_row) = (out.pointer.assumingMemoryBound(to: Float.self), p.n)
     withExtendedLifetime((x, scale, zeroPoint, packed)) { apus_quantized_matmul_run(&p) }  // some are copies made here
-    return out
   }
 
   private static func floats(_ x: CPUArray) -> UnsafePointer<Float> {

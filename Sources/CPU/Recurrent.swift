@@ -7,38 +7,30 @@ extension CPU {
     (Int64(x.shape.dropLast().reduce(1, *)), Int64(x.shape[x.shape.count - 1]))
   }
 
-  static func lstmCell(_ inputs: [CPUArray], _ types: [TensorType]) -> [CPUArray] {
+  static func run(lstmCell inputs: [CPUArray], _ out: [CPUArray]) {
     let (gates, cell) = (inputs[0].rowMajor(), inputs[1].rowMajor())
-    let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
     let (rows, n) = state(cell)
     apus_lstm_cell(cell.elementType.code, rows, n, gates.pointer, cell.pointer, out[0].pointer, out[1].pointer)
-    return out
   }
 
-  static func lstmCellGradient(_ inputs: [CPUArray], _ types: [TensorType]) -> [CPUArray] {
+  static func run(lstmCellGradient inputs: [CPUArray], _ out: [CPUArray]) {
     let x = inputs.map { $0.rowMajor() }
-    let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
     let (rows, n) = state(x[3])
     apus_lstm_cell_grad(
       x[3].elementType.code, rows, n, x[0].pointer, x[1].pointer, x[2].pointer, x[3].pointer, out[0].pointer, out[1].pointer)
-    return out
   }
 
-  static func gruCell(_ inputs: [CPUArray], _ types: [TensorType]) -> [CPUArray] {
+  static func run(gruCell inputs: [CPUArray], _ out: CPUArray) {
     let x = inputs.map { $0.rowMajor() }
-    let out = CPUArray(uninitialized: types[0].shape, types[0].elementType)
     let (rows, n) = state(x[2])
     apus_gru_cell(x[2].elementType.code, rows, n, x[0].pointer, x[1].pointer, x[2].pointer, out.pointer)
-    return [out]
   }
 
-  static func gruCellGradient(_ inputs: [CPUArray], _ types: [TensorType]) -> [CPUArray] {
+  static func run(gruCellGradient inputs: [CPUArray], _ out: [CPUArray]) {
     let x = inputs.map { $0.rowMajor() }
-    let out = types.map { CPUArray(uninitialized: $0.shape, $0.elementType) }
     let (rows, n) = state(x[3])
     apus_gru_cell_grad(
       x[3].elementType.code, rows, n, x[0].pointer, x[1].pointer, x[2].pointer, x[3].pointer, out[0].pointer, out[1].pointer,
       out[2].pointer)
-    return out
   }
 }

@@ -2,8 +2,7 @@ import ApusIR
 import CApusKernels
 
 extension CPU {
-  static func reduce(_ kind: ReductionKind, _ x: CPUArray, _ axes: Axes, _ result: TensorType) -> CPUArray {
-    let out = CPUArray(uninitialized: result.shape, result.elementType)
+  static func run(reduce kind: ReductionKind, _ x: CPUArray, _ axes: Axes, _ out: CPUArray) {
     let code: apus_reduction =
       switch kind {
       case .sum: APUS_REDUCE_SUM
@@ -19,14 +18,12 @@ extension CPU {
       x.withByteStrides { strides in
         apus_reduce(
           Int32(code.rawValue), Int32(x.shape.count), dims, x.pointer, strides, x.elementType.code, mask, out.pointer,
-          result.elementType.code)
+          out.elementType.code)
       }
     }
-    return out
   }
 
-  static func argReduce(_ kind: ArgReductionKind, _ x: CPUArray, _ axis: Int, _ shape: Shape) -> CPUArray {
-    let out = CPUArray(uninitialized: shape, .int64)
+  static func run(argReduce kind: ArgReductionKind, _ x: CPUArray, _ axis: Int, _ out: CPUArray) {
     withDimensions(x.shape) { dims in
       x.withByteStrides { strides in
         apus_arg_reduce(
@@ -34,11 +31,9 @@ extension CPU {
           out.pointer.assumingMemoryBound(to: Int64.self))
       }
     }
-    return out
   }
 
-  static func scan(_ kind: ScanKind, _ x: CPUArray, _ axis: Int, _ reverse: Bool, _ exclusive: Bool) -> CPUArray {
-    let out = CPUArray(uninitialized: x.shape, x.elementType)
+  static func run(scan kind: ScanKind, _ x: CPUArray, _ axis: Int, _ reverse: Bool, _ exclusive: Bool, _ out: CPUArray) {
     let code: apus_scan_kind =
       switch kind {
       case .sum: APUS_SCAN_SUM
@@ -54,12 +49,9 @@ extension CPU {
           out.pointer, x.elementType.code)
       }
     }
-    return out
   }
 
-  static func sort(_ x: CPUArray, _ axis: Int, _ descending: Bool) -> [CPUArray] {
-    let values = CPUArray(uninitialized: x.shape, x.elementType)
-    let indices = CPUArray(uninitialized: x.shape, .int64)
+  static func run(sort x: CPUArray, _ axis: Int, _ descending: Bool, _ values: CPUArray, _ indices: CPUArray) {
     withDimensions(x.shape) { dims in
       x.withByteStrides { strides in
         apus_sort(
@@ -67,12 +59,9 @@ extension CPU {
           indices.pointer.assumingMemoryBound(to: Int64.self), descending)
       }
     }
-    return [values, indices]
   }
 
-  static func topK(_ x: CPUArray, _ k: Int, _ axis: Int, _ largest: Bool, _ shape: Shape) -> [CPUArray] {
-    let values = CPUArray(uninitialized: shape, x.elementType)
-    let indices = CPUArray(uninitialized: shape, .int64)
+  static func run(topK x: CPUArray, _ k: Int, _ axis: Int, _ largest: Bool, _ values: CPUArray, _ indices: CPUArray) {
     withDimensions(x.shape) { dims in
       x.withByteStrides { strides in
         apus_top_k(
@@ -80,7 +69,6 @@ extension CPU {
           indices.pointer.assumingMemoryBound(to: Int64.self), largest)
       }
     }
-    return [values, indices]
   }
 
   /// The positions of the elements that are not zero: int64 [count, rank], row-major.

@@ -75,8 +75,7 @@ extension CPU {
     return CPUArray(view: x, byteOffset: x.byteOffset + offset * x.elementType.byteSize, shape: x.shape, strides: strides)
   }
 
-  static func pad(_ x: CPUArray, _ value: CPUArray, _ low: Shape, _ high: Shape, _ interior: Shape, _ shape: Shape) -> CPUArray {
-    let out = CPUArray(uninitialized: shape, x.elementType)
+  static func run(pad x: CPUArray, _ value: CPUArray, _ low: Shape, _ high: Shape, _ interior: Shape, _ out: CPUArray) {
     withDimensions(x.shape) { dims in
       x.withByteStrides { from in
         out.withByteStrides { to in
@@ -92,18 +91,15 @@ extension CPU {
         }
       }
     }
-    return out
   }
 
-  static func concatenate(_ inputs: [CPUArray], _ axis: Int, _ shape: Shape) -> CPUArray {
-    let out = CPUArray(uninitialized: shape, inputs[0].elementType)
-    var start = Shape(repeating: 0, count: shape.count)
-    let step = Shape(repeating: 1, count: shape.count)
+  static func run(concatenate inputs: [CPUArray], _ axis: Int, _ out: CPUArray) {
+    var start = Shape(repeating: 0, count: out.shape.count)
+    let step = Shape(repeating: 1, count: out.shape.count)
     for x in inputs {
       slice(out, start, x.shape, step).assign(x)
       start[axis] += x.shape[axis]
     }
-    return out
   }
 
   static func clampedStart(_ start: CPUArray, _ shape: Shape, _ size: Shape) -> Shape {
@@ -118,15 +114,14 @@ extension CPU {
     slice(x, clampedStart(start, x.shape, size), size, Shape(repeating: 1, count: size.count))
   }
 
-  static func dynamicUpdateSlice(_ x: CPUArray, _ update: CPUArray, _ start: CPUArray) -> CPUArray {
-    let out = x.copy()
+  /// `out` may be x's own memory: then only the update is written.
+  static func run(dynamicUpdateSlice x: CPUArray, _ update: CPUArray, _ start: CPUArray, _ out: CPUArray) {
+    if x.pointer != out.pointer { out.assign(x) }
     let at = clampedStart(start, x.shape, update.shape)
     slice(out, at, update.shape, Shape(repeating: 1, count: at.count)).assign(update)
-    return out
   }
 
-  static func triangle(_ x: CPUArray, _ upper: Bool, _ diagonal: Int) -> CPUArray {
-    let out = CPUArray(uninitialized: x.shape, x.elementType)
+  static func run(triangle x: CPUArray, _ upper: Bool, _ diagonal: Int, _ out: CPUArray) {
     withDimensions(x.shape) { dims in
       out.withByteStrides { to in
         x.withByteStrides { from in
@@ -135,6 +130,5 @@ extension CPU {
         }
       }
     }
-    return out
   }
 }

@@ -334,6 +334,9 @@ public enum Composite: Sendable, Hashable {
   case gruCell
   /// `(dy, inputGates, hiddenGates, hidden)`: results dinputGates, dhiddenGates, dhidden.
   case gruCellGradient
+  /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay), step: int64 [] (Adam: 1 at the first))`:
+  /// results the new parameter and states.
+  case optimizerStep(OptimizerRule)
 
   public var name: String {
     switch self {
@@ -358,8 +361,40 @@ public enum Composite: Sendable, Hashable {
     case .lstmCellGradient: "lstmCellGradient"
     case .gruCell: "gruCell"
     case .gruCellGradient: "gruCellGradient"
+    case .optimizerStep(let rule): "\(rule.kind)Step"
     }
   }
+}
+
+/// How an optimizer changes one parameter; formulas are those of the NN room's optimizers.
+public struct OptimizerRule: Sendable, Hashable {
+  public enum Kind: Sendable, Hashable { case sgd, adam, rmsprop }
+  public var kind: Kind
+  /// Of SGD and RMSprop.
+  public var momentum = 0.0
+  public var dampening = 0.0
+  public var beta1 = 0.0
+  /// RMSprop's alpha is this too.
+  public var beta2 = 0.0
+  public var epsilon = 0.0
+  public var nesterov = false
+  public var decoupledWeightDecay = false
+  public var amsgrad = false
+  public var centered = false
+  public var maximize = false
+
+  public init(_ kind: Kind) { self.kind = kind }
+
+  /// Which of the algorithm's states there are: SGD: momentum buffer. Adam: first and second moment, largest second moment.
+  /// RMSprop: square average, momentum buffer, gradient average.
+  public var usedStates: [Int] {
+    switch kind {
+    case .sgd: momentum != 0 ? [0] : []
+    case .adam: amsgrad ? [0, 1, 2] : [0, 1]
+    case .rmsprop: [0] + (momentum != 0 ? [1] : []) + (centered ? [2] : [])
+    }
+  }
+  public var stateCount: Int { usedStates.count }
 }
 
 extension Operation {
@@ -429,6 +464,7 @@ extension Operation {
       case .gruCellGradient: 3
       case .attention, .lstmCell, .lstmCellGradient: 2
       case .rope, .gruCell: 1
+      case .optimizerStep(let rule): 1 + rule.stateCount
       case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .batchNormInference, .softmaxCrossEntropyGradient,
         .linear:
         1

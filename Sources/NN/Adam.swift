@@ -34,6 +34,19 @@ public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
     }
   }
 
+  override final func rule(_ o: AdamOptions) -> OptimizerRule {
+    var rule = OptimizerRule(.adam)
+    rule.beta1 = o.beta1
+    rule.beta2 = o.beta2
+    rule.epsilon = o.epsilon
+    rule.amsgrad = o.amsgrad
+    rule.decoupledWeightDecay = decoupled
+    rule.maximize = o.maximize
+    return rule
+  }
+
+  override final func schedule(_ o: AdamOptions) -> [Double] { [o.learningRate, o.weightDecay] }
+
   override final func kernelOptions(_ o: AdamOptions) -> apus_optimizer_options {
     var options = apus_optimizer_options()
     options.learning_rate = o.learningRate

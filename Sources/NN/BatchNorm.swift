@@ -57,7 +57,7 @@ public class BatchNormLayer: Module, Layer {
       let expected = ranks.map(String.init).joined(separator: " or ")
       stop("\(label): takes \(expected) dimensions [batch, channels, …], got shape \(x.shape)")
     }
-    if channels == nil { build(x.shape[1], elementType ?? x.elementType) }
+    if channels == nil { untraced { build(x.shape[1], elementType ?? x.elementType) } }
     guard x.shape[1] == channels else {
       stop("\(label): the input of shape \(x.shape) has \(x.shape[1]) channels, expected \(channels!)")
     }

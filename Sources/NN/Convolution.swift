@@ -74,7 +74,7 @@ public class ConvolutionLayer: Module, Layer {
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }
-    if weightIfBuilt == nil { build(x.shape[1], elementType ?? x.elementType) }
+    if weightIfBuilt == nil { untraced { build(x.shape[1], elementType ?? x.elementType) } }
     let weight = weightIfBuilt!
     guard x.shape[1] == weight.shape[1] * groups else {
       stop("\(label): the input of shape \(x.shape) has \(x.shape[1]) channels, expected \(weight.shape[1] * groups)")

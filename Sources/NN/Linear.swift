@@ -43,7 +43,7 @@ public final class Linear: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     guard let features = x.shape.last else { stop("\(label): takes […, features], got a scalar") }
-    if weightIfBuilt == nil { build(features, elementType ?? x.elementType) }
+    if weightIfBuilt == nil { untraced { build(features, elementType ?? x.elementType) } }
     let weight = weightIfBuilt!
     guard features == weight.shape[1] else {
       stop("\(label): the input of shape \(x.shape) has \(features) features, expected \(weight.shape[1])")

@@ -37,7 +37,14 @@ open class Module {
   // MARK: Mode
 
   /// Whether layers behave as in training: dropout drops, batch normalization uses the batch's statistics.
-  public final var isTraining: Bool { trains.load(ordering: .relaxed) }
+  public final var isTraining: Bool {
+    let mode = trains.load(ordering: .relaxed)
+    observe(
+      Observation("isTraining of \(label) \(ObjectIdentifier(self).hashValue)", AnyHashable(mode)) {
+        AnyHashable(self.trains.load(ordering: .relaxed))
+      })
+    return mode
+  }
 
   /// Sets the mode of this module and all modules in it; a new module is in training mode.
   public final func train(_ mode: Bool = true) {

@@ -38,7 +38,7 @@ public final class LayerNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    if shape == nil, let features = x.shape.last { build([features], elementType ?? x.elementType) }
+    if shape == nil, let features = x.shape.last { untraced { build([features], elementType ?? x.elementType) } }
     let shape = checkedEnd(of: x, shape)
     return recorded(layerNorm(x, normalizedShape: shape, weight: weight?.value, bias: bias?.value, epsilon: epsilon))
   }
@@ -89,7 +89,7 @@ public final class RMSNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    if shape == nil, let features = x.shape.last { build([features], elementType ?? x.elementType) }
+    if shape == nil, let features = x.shape.last { untraced { build([features], elementType ?? x.elementType) } }
     let shape = checkedEnd(of: x, shape)
     let epsilon = epsilon ?? x.elementType.spacingAtOne
     return recorded(rmsNorm(x, normalizedShape: shape, weight: weight?.value, epsilon: epsilon))

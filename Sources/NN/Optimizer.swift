@@ -66,8 +66,7 @@ public struct ParameterGroup<Options: OptimizerOptions> {
 
 /// What the optimizers share: parameter groups, their state, and the way to the fused kernels.
 ///
-/// float32 and float64 parameters are changed by one pass over memory; others, and those that are being traced, by tensor
-/// functions with the same formula. The state of float16 and bfloat16 parameters is kept in float32.
+/// float32 and float64 parameters are changed by one pass over memory; others by tensor functions with the same formula. The state of float16 and bfloat16 parameters is kept in float32.
 public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
   /// Parameters with the options they are changed by.
   public struct Group {
@@ -77,6 +76,8 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
 
   public final var groups: [Group]
   private var slots: [ObjectIdentifier: Slot] = [:]
+  /// Of each group, while a step is traced.
+  private var schedules: [Int: Tensor] = [:]
 
   init(_ name: String, _ groups: [ParameterGroup<Options>], _ options: Options) {
     self.groups = groups.map { group in
@@ -103,6 +104,10 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
   func check(_ options: Options) {}
   func kernelOptions(_ options: Options) -> apus_optimizer_options { apus_optimizer_options() }
   func runKernel(_ type: Int32, _ tensors: [apus_optimizer_tensor], _ options: apus_optimizer_options) {}
+  /// The same as an operation, for compiled programs.
+  func rule(_ options: Options) -> OptimizerRule { OptimizerRule(.sgd) }
+  /// Learning rate and weight decay, which may change from step to step of one compiled program.
+  func schedule(_ options: Options) -> [Double] { [options.learningRate, 0] }
   /// The formula in tensor functions. A nil state is the first step's; `step` is a float64 scalar, 1 at the first.
   func formula(
     _ parameter: Tensor, _ gradient: Tensor, _ state: [Tensor?], _ step: Tensor?, _ options: Options
@@ -125,9 +130,11 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
       gradients.variables.count == parameters.count && zip(gradients.variables, parameters).allSatisfy { $0 === $1 }
     var places: [ObjectIdentifier: Int] = [:]
     if !aligned { for (i, variable) in gradients.variables.enumerated() { places[ObjectIdentifier(variable)] = i } }
+    schedules = [:]
+    defer { schedules = [:] }
     withoutGradient {
       var next = 0
-      for group in groups {
+      for (number, group) in groups.enumerated() {
         var items: [Item] = []
         for parameter in group.parameters {
           let place = aligned ? next : places[ObjectIdentifier(parameter)]
@@ -138,7 +145,7 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
           }
           items.append(Item(parameter: parameter, gradient: gradient, slot: slot(of: parameter)))
         }
-        update(items, group.options)
+        if isTracing { items.forEach { trace($0, number) } } else { update(items, group.options) }
       }
     }
   }
@@ -163,13 +170,51 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     return slot
   }
 
+  /// One step of a parameter as part of a program that is being traced: the kernel's results to the bit.
+  private func trace(_ item: Item, _ group: Int) {
+    let options = groups[group].options
+    let type = stateType(item.parameter)
+    var rule = rule(options)
+    // SGD's first momentum buffer is the gradient itself: that is another program if it is dampened.
+    if rule.dampening != 0, item.slot.parts[0] == nil { rule.dampening = 0 }
+    observe(
+      Observation("\(self).rule", AnyHashable(self.rule(options))) { [unowned self] in
+        AnyHashable(self.rule(self.groups[group].options))
+      })
+    if self.rule(options).dampening != 0 {
+      observe(
+        Observation("\(self) has a momentum buffer", AnyHashable(item.slot.parts[0] != nil)) { [slot = item.slot] in
+          AnyHashable(slot.parts[0] != nil)
+        })
+    }
+    let states = rule.usedStates.map { i -> Variable in
+      if let part = item.slot.parts[i] { return part }
+      let part = untraced { Variable(Tensor.zeros(item.parameter.shape, type)) }
+      item.slot.parts[i] = part
+      return part
+    }
+    if countsSteps && item.slot.step == nil { item.slot.step = untraced { Variable(Tensor(0)) } }
+    let step = item.slot.step.map { variable -> Tensor in
+      variable.value = variable.value + 1
+      return variable.value
+    }
+    let schedule =
+      schedules[group] ?? Tensor.host("learning rate") { [unowned self] in self.schedule(self.groups[group].options) }
+    schedules[group] = schedule
+    let results = applyOptimizerStep(
+      rule, item.parameter.value.detached().converted(to: type), item.gradient.detached().converted(to: type),
+      states.map(\.value), schedule, step ?? untraced { Tensor(1) })
+    item.parameter.value = results[0].converted(to: item.parameter.elementType)
+    for (state, result) in zip(states, results.dropFirst()) { state.value = result }
+  }
+
   private func stateType(_ parameter: Parameter) -> ElementType { parameter.elementType == .float64 ? .float64 : .float32 }
 
   private func update(_ items: [Item], _ options: Options) {
     var fused: [(type: ElementType, step: Int, items: [Item])] = []
     for item in items {
       let type = item.parameter.elementType
-      guard type == .float32 || type == .float64, item.gradient.isConcrete, item.parameter.value.isConcrete else {
+      guard type == .float32 || type == .float64 else {
         updateByFormula(item, options)
         continue
       }

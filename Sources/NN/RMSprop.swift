@@ -51,6 +51,18 @@ public final class RMSprop: GroupedOptimizer<RMSpropOptions> {
     }
   }
 
+  override func rule(_ o: RMSpropOptions) -> OptimizerRule {
+    var rule = OptimizerRule(.rmsprop)
+    rule.momentum = o.momentum
+    rule.beta2 = o.alpha
+    rule.epsilon = o.epsilon
+    rule.centered = o.centered
+    rule.maximize = o.maximize
+    return rule
+  }
+
+  override func schedule(_ o: RMSpropOptions) -> [Double] { [o.learningRate, o.weightDecay] }
+
   override func kernelOptions(_ o: RMSpropOptions) -> apus_optimizer_options {
     var options = apus_optimizer_options()
     options.learning_rate = o.learningRate

@@ -47,6 +47,17 @@ public final class SGD: GroupedOptimizer<SGDOptions> {
     }
   }
 
+  override func rule(_ o: SGDOptions) -> OptimizerRule {
+    var rule = OptimizerRule(.sgd)
+    rule.momentum = o.momentum
+    rule.dampening = o.dampening
+    rule.nesterov = o.nesterov
+    rule.maximize = o.maximize
+    return rule
+  }
+
+  override func schedule(_ o: SGDOptions) -> [Double] { [o.learningRate, o.weightDecay] }
+
   override func kernelOptions(_ o: SGDOptions) -> apus_optimizer_options {
     var options = apus_optimizer_options()
     options.learning_rate = o.learningRate

@@ -83,6 +83,7 @@ extension Composite {
     case .lstmCell: (0b11, false)
     case .gruCell: (0b111, false)
     case .lstmCellGradient, .gruCellGradient: (0b1111, false)
+    case .optimizerStep: (0, false)
     }
   }
 
@@ -192,6 +193,7 @@ extension Composite {
     case .rope(let interleaved, let inverse):
       return [decomposedRope(x[0], x[1], x[2], interleaved: interleaved, inverse: inverse)]
     case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return decomposedRecurrent(x)
+    case .optimizerStep(let rule): return decomposed(rule, x)
     }
   }
 
@@ -274,6 +276,7 @@ extension Operation {
       .softmaxCrossEntropyGradient, .attentionGradient, .lstmCellGradient, .gruCellGradient:
       let inputs = (0..<7).compactMap { sink.node.saved($0) }
       propagateDecomposed(composite, inputs, gradients, sink)
+    case .optimizerStep: missingGradient()
     }
   }
 

@@ -16,6 +16,7 @@ extension Batch {
     case .layerNorm: return rows(sharing: 1..<3)
     case .rmsNorm: return rows(sharing: 1..<2)
     case .linear: return rows(sharing: 1..<3)
+    case .optimizerStep: missing(operation, "update outside of vmap")
     // The gradients of weights are sums over the rows of one example.
     case .layerNormGradient, .rmsNormGradient: return decomposed(composite, x)
     case .batchNorm: return perChannel(operation, x, data: 1)

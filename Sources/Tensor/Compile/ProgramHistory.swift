@@ -7,13 +7,13 @@ final class ProgramHistory {
   private var pullbacks: [Key: Pullback] = [:]
 
   private struct Pullback {
-    let program: Graph
+    let plan: Plan
     /// What the program takes after the operands and the gradients that arrive.
     let captures: [Tensor]
     let history: ProgramHistory
 
     func run(_ inputs: [Tensor]) -> [Tensor] {
-      do { return try CPU.run(program, (inputs + captures).map(\.array)).map { Tensor(array: $0) } } catch {
+      do { return try plan.run((inputs + captures).map(\.array)).map { Tensor(array: $0) } } catch {
         stop(error.description)
       }
     }
@@ -62,7 +62,7 @@ final class ProgramHistory {
       (body.inputs + cotangents, asked.map { gradient(targets[$0]) })
     }
     let captures = back.captures
-    let made = Pullback(program: back.graph(captures), captures: captures, history: ProgramHistory(back))
+    let made = Pullback(plan: Plan(back.graph(captures)), captures: captures, history: ProgramHistory(back))
     pullbacks[key] = made
     return made
   }

@@ -61,7 +61,7 @@ func scanTensors(
     return results
   }
   if Trace.active == nil && length > 0 {
-    let elements = sequences.map(\.elements)
+    let elements = sequences.map { $0.unstacked() }
     var states = states
     var outputs: [[Tensor]] = []
     for n in 0..<length {
@@ -146,17 +146,5 @@ extension Tensor {
   static func placeholder(_ shape: Shape, like x: Tensor) -> Tensor {
     let type = TensorType(shape, x.elementType)
     return Tensor(TensorHandle(CPUArray(abstract: type), x.handle.node, result: x.handle.result))
-  }
-
-  /// The elements along the first dimension, and one rule for all: it stacks their gradients, where slices one by one would
-  /// each fill up the whole.
-  fileprivate var elements: [Tensor] {
-    let parts = withoutGradient { unstacked() }
-    guard isRecording, isTracked, !parts.isEmpty else { return parts }
-    let node = GradientNode(
-      .custom(name: "scan element") { gradients, sink in
-        sink.add(0, stack(zip(gradients, parts).map { $0 ?? zerosLike($1) }))
-      }, parts.map(\.type), [self])
-    return parts.enumerated().map { $1.tracked(by: node, result: $0) }
   }
 }

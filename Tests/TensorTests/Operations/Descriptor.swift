@@ -85,6 +85,6 @@ private func descriptor(_ composite: Composite) -> String {
   case .attentionGradient(let scale, let causal, let forMask):
     "attentionGradient scale=\(scale) causal=\(causal) forMask=\(forMask)"
   case .rope(let interleaved, let inverse): "rope interleaved=\(interleaved) inverse=\(inverse)"
-  case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: composite.name
+  case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .optimizerStep: composite.name
   }
 }
