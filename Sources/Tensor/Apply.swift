@@ -47,7 +47,7 @@ private func remember(_ operation: Operation, _ inputs: [Tensor], _ results: [Te
   // Only the gradients of its tables read what a rotation turned.
   if case .composite(.rope) = operation, inputs[1].handle.node == nil && inputs[2].handle.node == nil { mask &= ~1 }
   for i in 0..<inputs.count where mask & (1 << UInt32(min(i, 31))) != 0 { node.save(i, inputs[i]) }
-  if saved.results { node.savedResults = results.map { $0.detached() } }
+  if saved.results { node.savedResults = results.map { $0.withoutHistory } }
   if case .concatenate(let axis) = operation { node.operandExtents = inputs.map { $0.shape[axis] } }
 }
 

@@ -46,7 +46,7 @@ public class Variable: @unchecked Sendable {
     get {
       if let trace = Trace.active {
         let tensor = trace.read(self)
-        return isTrainable ? tensor.tracked(by: leaf) : tensor
+        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
       }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
@@ -69,10 +69,10 @@ public class Variable: @unchecked Sendable {
     }
   }
 
-  /// The present value's memory and its number: another number may be another content.
-  package final var versioned: (array: CPUArray, version: UInt64) {
+  /// The present value and its number: another number may be another content.
+  final var versionedTensor: (tensor: Tensor, version: UInt64) {
     while true {
-      if let found = state.withLock({ $0.isChanging ? nil : ($0.tensor.array, $0.version) }) { return found }
+      if let found = state.withLock({ $0.isChanging ? nil : ($0.tensor, $0.version) }) { return found }
       sched_yield()
     }
   }

@@ -17,6 +17,8 @@ public final class CapturedProgram {
   private let observations: [Observation]
   private let resultCount: Int
   private let written: [Variable]
+  /// How gradients go back through the results, if they do.
+  private let history: ProgramHistory?
   /// Inputs of variables that are written, and the results with their new values.
   private let donations: [Int: Int]
   /// The optimized program.
@@ -34,6 +36,7 @@ public final class CapturedProgram {
     observations = trace.observations
     resultCount = outputs.count
     written = writes.map(\.variable)
+    history = writes.contains(where: \.wasTrainable) ? nil : ProgramHistory(trace, outputs)
     var donations: [Int: Int] = [:]
     var stable: Set<Int> = []
     for (i, source) in sources.enumerated() {
@@ -63,6 +66,9 @@ public final class CapturedProgram {
 
   /// Runs with these arguments; variables and generators move on.
   func run(_ arguments: [Tensor]) -> [Tensor] {
+    let history = isRecording ? history : nil
+    // What the program was run on, without what it captured: gradients taken later are those at these values.
+    var operands: [Tensor] = []
     var inputs: [CPUArray] = []
     inputs.reserveCapacity(sources.count)
     var versions: [UInt64] = []
@@ -70,20 +76,31 @@ public final class CapturedProgram {
     for (i, source) in sources.enumerated() {
       var version: UInt64 = 0
       switch source {
-      case .argument(let k): inputs.append(arguments[k].array)
+      case .argument(let k):
+        inputs.append(arguments[k].array)
+        if history != nil { operands.append(arguments[k]) }
       case .variable(let variable):
-        if let k = donations[i], plan.donors[k] == i {
+        if history != nil {
+          let (tensor, number) = variable.versionedTensor
+          inputs.append(tensor.array)
+          operands.append(tensor)
+          version = number
+        } else if let k = donations[i], plan.donors[k] == i {
           let (current, next) = variable.arrayForUpdate()
           inputs.append(current)
           taken[k] = next
         } else {
-          let (array, number) = variable.versioned
-          inputs.append(array)
+          let (tensor, number) = variable.versionedTensor
+          inputs.append(tensor.array)
           version = number
         }
-      case .generator(let generator): inputs.append(generator.stateTensor.array)
-      case .host(let read): inputs.append(read())
-      case .outer: preconditionFailure("a program has no trace around it")
+      case .generator(let generator):
+        inputs.append(generator.stateTensor.array)
+        if history != nil { operands.append(Tensor(array: inputs[i])) }
+      case .host(let read):
+        inputs.append(read())
+        if history != nil { operands.append(Tensor(array: inputs[i])) }
+      case .outer(let tensor): inputs.append(tensor.array)
       }
       versions.append(version)
     }
@@ -91,7 +108,8 @@ public final class CapturedProgram {
     do { outputs = try plan.run(inputs, versions: versions, into: taken) } catch { stop(error.description) }
     for (variable, array) in zip(written, outputs[resultCount...]) { variable.assign(array) }
     for state in generators { state.generator.advance(state.words) }
-    return outputs[..<resultCount].map { Tensor(array: $0) }
+    let results = outputs[..<resultCount].map { Tensor(array: $0) }
+    return history?.track(results, operands) ?? results
   }
 }
 
