@@ -9,7 +9,9 @@ extension Composite {
       let e = (x[0] - x[0].reduce(.max, last, keepDims: true).stopGradient()).unary(.exp)
       return [e / e.sum(last, keepDims: true)]
     case .logSoftmax:
-      return [x[0] - x[0].logSumExp(keepDims: true)]
+      if x[0].shape.contains(0) { return [x[0]] }
+      let shifted = x[0] - x[0].reduce(.max, last, keepDims: true).stopGradient()
+      return [shifted - shifted.unary(.exp).sum(last, keepDims: true).unary(.log)]
     case .softmaxGradient:
       let (y, dy) = (x[0], x[1])
       return [y * (dy - (dy * y).sum(last, keepDims: true))]

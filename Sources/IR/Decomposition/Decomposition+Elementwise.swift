@@ -64,7 +64,10 @@ extension UnaryKind {
     case .erf: return wide(x) { errorFunction($0).erf }
     case .erfc: return wide(x) { errorFunction($0).erfc }
     case .erfInv: return wide(x, inverseErrorFunction)
-    case .gelu: return wide(x) { x in x * normalDistribution(x) }
+    case .gelu:
+      return wide(x) { x in
+        b.select(x.compare(.equal, x.like(-.infinity)), x.like(-0.0), x * normalDistribution(x))
+      }
     case .geluTanh:
       return wide(x) { x in
         let inner = (x + x * x * x * 0.044715) * 0.797_884_560_802_865_4
@@ -79,6 +82,24 @@ extension UnaryKind {
 
 /// In float64, rounded once: the formulas below lose a few bits.
 func wide(_ x: Term, _ body: (Term) -> Term) -> Term { body(x.convert(.float64)).convert(x.elementType) }
+
+private func wide(_ x: Term, _ y: Term, _ body: (Term, Term) -> Term) -> Term {
+  body(x.convert(.float64), y.convert(.float64)).convert(x.elementType)
+}
+
+/// Python's `//`: the quotient that belongs to the remainder with the divisor's sign.
+private func floorQuotient(_ x: Term, _ y: Term) -> Term {
+  let b = x.builder
+  let zero = x.like(0.0)
+  let rest = x.binary(.rem, y)
+  let isOff = rest.compare(.notEqual, zero).binary(.and, rest.compare(.less, zero).binary(.xor, y.compare(.less, zero)))
+  let cut = (x - rest) / y
+  let q = b.select(isOff, cut - 1.0, cut)
+  let floor = q.unary(.floor)
+  let rounded = b.select((q - floor).compare(.greater, x.like(0.5)), floor + 1.0, floor)
+  let signedZero = b.select((x / y).compare(.less, zero), x.like(-0.0), zero)
+  return b.select(y.compare(.equal, zero), x / y, b.select(q.compare(.equal, zero), signedZero, rounded))
+}
 
 private func polynomial(_ x: Term, _ coefficients: [Double]) -> Term {
   var y = x.like(coefficients[0])
@@ -188,7 +209,7 @@ extension BinaryKind {
     case .add, .sub, .mul, .div, .rem, .pow, .max, .min, .atan2, .and, .or, .xor, .shiftLeft, .shiftRight:
       return nil
     case .floorDiv:
-      if x.elementType.isFloatingPoint { return (x / y).unary(.floor) }
+      if x.elementType.isFloatingPoint { return wide(x, y, floorQuotient) }
       let quotient = x / y
       if !x.elementType.isSigned { return quotient }
       let rest = x.binary(.rem, y)
