@@ -238,6 +238,8 @@ struct PlanBuilder {
     if let known = rowMajorCopies[value] { return known }
     let layout = CPUArray(abstract: operand.layout.type)
     let copy = self.copy(operand, layout)
+    // Later steps read the copy too: nobody may write over it before the value's last use.
+    if case .buffer(let b) = copy.place { owners[b] = [value] }
     rowMajorCopies[value] = copy
     return copy
   }
