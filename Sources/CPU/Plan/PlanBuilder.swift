@@ -127,7 +127,8 @@ struct PlanBuilder {
     }
     var inputs = operands
     if program.hasRowReduction {
-      for i in inputs.indices where !inputs[i].layout.isRowMajor && inputs[i].layout.shape == shape {
+      // Rows are read as they lie if their elements are adjacent, or one repeated.
+      for i in inputs.indices where inputs[i].layout.shape == shape && !(0...1).contains(inputs[i].layout.strides[shape.count - 1]) {
         inputs[i] = rowMajorCopy(node.inputs[i], inputs[i])
       }
     }
@@ -239,6 +240,7 @@ struct PlanBuilder {
     let layout = CPUArray(abstract: operand.layout.type)
     let copy = self.copy(operand, layout)
     rowMajorCopies[value] = copy
+    extend(copy.place, to: value)  // not to be overwritten while the value is still read
     return copy
   }
 
