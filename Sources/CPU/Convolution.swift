@@ -42,11 +42,15 @@ extension CPU {
     if count > 2 { triple.2 = Int64(value(2)) }
   }
 
-  static func run(convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ y: CPUArray) {
+  static func run(
+    convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ y: CPUArray,
+    _ epilogue: Epilogue = Epilogue()
+  ) {
     if y.elementCount == 0 { return }
     var c = describe(p, x: x, w: w, y: y)
     let bias = bias?.rowMajor()
     c.bias = bias.map { UnsafeRawPointer($0.pointer) }
+    if epilogue.activation == .relu { c.activation = Int32(APUS_EPILOGUE_RELU.rawValue) }
     withExtendedLifetime(bias) { apus_convolution_forward(&c) }
   }
 

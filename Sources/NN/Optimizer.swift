@@ -189,7 +189,8 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     }
     let states = rule.usedStates.map { i -> Variable in
       if let part = item.slot.parts[i] { return part }
-      let part = untraced { Variable(Tensor.zeros(item.parameter.shape, type)) }
+      // In memory of its own, so that the first step already changes it in place.
+      let part = untraced { Variable(Tensor.zeros(item.parameter.shape, type).contiguous()) }
       item.slot.parts[i] = part
       return part
     }

@@ -87,121 +87,32 @@ extension Composite {
     }
   }
 
-  /// The same results from other operations: what engines without a kernel run, and what second derivatives go through.
+  /// The same results from other operations (``Operation/decomposition(_:)``): what second derivatives go through.
   func decomposed(_ x: [Tensor]) -> [Tensor] {
+    guard let graph = ApusIR.Operation.composite(self).decomposition(x.map(\.type)) else {
+      preconditionFailure("\(name) has no decomposition")
+    }
     switch self {
-    case .softmax:
-      if x[0].count == 0 { return [x[0]] }  // rows without elements have no maximum
-      let e = exp(x[0] - x[0].max(axis: -1, keepDims: true).detached())
-      return [e / e.sum(axis: -1, keepDims: true)]
-    case .logSoftmax:
-      return [x[0] - x[0].logSumExp(axis: -1, keepDims: true)]
-    case .softmaxGradient:
-      let (y, dy) = (x[0], x[1])
-      return [y * (dy - (dy * y).sum(axis: -1, keepDims: true))]
-    case .logSoftmaxGradient:
-      let (y, dy) = (x[0], x[1])
-      return [dy - exp(y) * dy.sum(axis: -1, keepDims: true)]
-    case .layerNorm(let epsilon):
-      let wide = x[0].converted(to: statistics(x[0]))
-      let mean = wide.mean(axis: -1, keepDims: true)
-      let centred = wide - mean
-      let rstd = rsqrt(square(centred).mean(axis: -1, keepDims: true) + epsilon)
-      let y = centred * rstd * x[1].converted(to: wide.elementType) + x[2].converted(to: wide.elementType)
-      return [y.converted(to: x[0].elementType), mean.squeezed(-1), rstd.squeezed(-1)]
-    case .layerNormGradient:
-      let type = statistics(x[1])
-      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
-      // The statistics are functions of x: written again from it, so that second derivatives see that.
-      let (mean, rstd) = (x[3].expanded(at: -1), x[4].expanded(at: -1))
-      let normal = (value - mean) * rstd
-      let g = dy * weight
-      let dx = (g - g.mean(axis: -1, keepDims: true) - normal * (g * normal).mean(axis: -1, keepDims: true)) * rstd
-      let rows = Array(0..<(dy.rank - 1))
-      return [
-        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: rows).converted(to: x[2].elementType),
-        dy.sum(axes: rows).converted(to: x[2].elementType),
-      ]
-    case .rmsNorm(let epsilon):
-      let wide = x[0].converted(to: statistics(x[0]))
-      let rrms = rsqrt(square(wide).mean(axis: -1, keepDims: true) + epsilon)
-      return [(wide * rrms * x[1].converted(to: wide.elementType)).converted(to: x[0].elementType), rrms.squeezed(-1)]
-    case .rmsNormGradient:
-      let type = statistics(x[1])
-      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
-      let rrms = x[3].expanded(at: -1)
-      let normal = value * rrms
-      let g = dy * weight
-      let dx = (g - normal * (g * normal).mean(axis: -1, keepDims: true)) * rrms
-      return [
-        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: Array(0..<(dy.rank - 1))).converted(to: x[2].elementType),
-      ]
-    case .batchNorm(let epsilon):
-      let wide = x[0].converted(to: statistics(x[0]))
-      let axes = perChannel(wide)
-      let mean = wide.mean(axes: axes)
-      let variance = square(wide - channels(mean, wide)).mean(axes: axes)
-      let scale = x[1].converted(to: wide.elementType) * rsqrt(variance + epsilon)
-      let y = (wide - channels(mean, wide)) * channels(scale, wide) + channels(x[2].converted(to: wide.elementType), wide)
-      return [y.converted(to: x[0].elementType), mean, variance]
-    case .batchNormGradient(let epsilon):
-      let type = statistics(x[1])
-      let (dy, value, weight) = (x[0].converted(to: type), x[1].converted(to: type), x[2].converted(to: type))
-      let rstd = rsqrt(x[4] + epsilon)
-      let axes = perChannel(value)
-      let normal = (value - channels(x[3], value)) * channels(rstd, value)
-      let g = dy * channels(weight, value)
-      let dx =
-        (g - channels(g.mean(axes: axes), value) - normal * channels((g * normal).mean(axes: axes), value))
-        * channels(rstd, value)
-      return [
-        dx.converted(to: x[1].elementType), (dy * normal).sum(axes: axes).converted(to: x[2].elementType),
-        dy.sum(axes: axes).converted(to: x[2].elementType),
-      ]
-    case .batchNormInference(let epsilon):
-      let wide = x[0].converted(to: statistics(x[0]))
-      let scale = x[1].converted(to: wide.elementType) * rsqrt(x[4] + epsilon)
-      let y = (wide - channels(x[3], wide)) * channels(scale, wide) + channels(x[2].converted(to: wide.elementType), wide)
-      return [y.converted(to: x[0].elementType)]
-    case .softmaxCrossEntropy(let ignoreIndex, let smoothing):
-      let wide = x[0].converted(to: statistics(x[0]))
-      let lse = wide.logSumExp(axis: -1)
-      let valid = x[1] .!= ignoreIndex
-      let picked = apply(.takeAlong(axis: 1), wide, `where`(valid, x[1], 0).expanded(at: 1)).squeezed(1)
-      let loss = lse - picked * (1 - smoothing) - wide.mean(axis: -1) * smoothing
-      return [`where`(valid, loss, 0), lse]
-    case .softmaxCrossEntropyGradient(let ignoreIndex, let smoothing):
-      let wide = x[1].converted(to: statistics(x[1]))
-      let classes = wide.shape[1]
-      let valid = (x[2] .!= ignoreIndex).converted(to: wide.elementType)
-      let target = Tensor.oneHot(x[2], classes: classes, wide.elementType) * (1 - smoothing) + smoothing / Double(classes)
-      let dx = (exp(wide - x[3].expanded(at: 1)) - target) * (x[0] * valid).expanded(at: 1)
-      return [dx.converted(to: x[1].elementType)]
-    case .linear:
-      return [x[0].matmul(x[1].transposed()) + x[2]]
-    case .attention(let scale, let causal):
-      let results = withoutAnomalyDetection {
-        DecomposedAttention(x[0], x[1], x[2], mask: x.count > 3 ? x[3] : nil, scale: scale, causal: causal).results()
-      }
-      return [results[0].converted(to: x[0].elementType), results[1]]
-    case .attentionGradient(let scale, let causal, let forMask):
-      let gradients = withoutAnomalyDetection {
-        DecomposedAttention(x[1], x[2], x[3], mask: x.count > 6 ? x[6] : nil, scale: scale, causal: causal)
-          .gradients(scale: scale, x[0], x[4], x[5])
-      }
-      return gradients.prefix(forMask ? 4 : 3).map { $0.converted(to: x[1].elementType) }
-    case .rope(let interleaved, let inverse):
-      return [decomposedRope(x[0], x[1], x[2], interleaved: interleaved, inverse: inverse)]
-    case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return decomposedRecurrent(x)
-    case .optimizerStep(let rule): return decomposed(rule, x)
+    // Hidden keys are −∞ on purpose.
+    case .attention, .attentionGradient: return withoutAnomalyDetection { applied(graph, x) }
+    case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .layerNorm, .layerNormGradient, .rmsNorm, .rmsNormGradient,
+      .batchNorm, .batchNormGradient, .batchNormInference, .softmaxCrossEntropy, .softmaxCrossEntropyGradient, .linear, .rope,
+      .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .optimizerStep:
+      return applied(graph, x)
     }
   }
+}
 
-  private func statistics(_ x: Tensor) -> ElementType { x.elementType == .float64 ? .float64 : .float32 }
-  private func perChannel(_ x: Tensor) -> [Int] { [0] + Array(2..<x.rank) }
-  private func channels(_ v: Tensor, _ x: Tensor) -> Tensor {
-    v.reshaped([1, v.count] + Array(repeating: 1, count: x.rank - 2))
+/// A graph as tensor functions: each operation applied in turn, recorded or traced as any.
+func applied(_ graph: Graph, _ inputs: [Tensor]) -> [Tensor] {
+  var values = inputs.map(Optional.some) + [Tensor?](repeating: nil, count: graph.valueCount - graph.inputCount)
+  let last = graph.lastUses
+  for (i, node) in graph.nodes.enumerated() {
+    let results = apply(node.operation, node.inputs.map { values[$0].unsafelyUnwrapped })
+    for (value, result) in zip(node.results, results) { values[value] = result }
+    for value in node.inputs where last[value] == i { values[value] = nil }
   }
+  return graph.outputs.map { values[$0].unsafelyUnwrapped }
 }
 
 extension Operation {

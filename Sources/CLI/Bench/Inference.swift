@@ -38,18 +38,17 @@ extension Workload {
       let model = GPT2(.init(elementType: type))
       model.eval()
       let prompt = Tensor.integers(0..<50_257, [1, promptLength], generator: Generator(seed: 3))
-      let start = model.makeCache(batch: 1, length: promptLength + new)
-      // Ids, their position, and the cache; the token, and the cache after it.
+      // Variables: a compiled program writes into their memory.
+      let cache = model.makeCache(batch: 1, length: promptLength + new).map { Variable($0) }
       let decode = mode.program { inputs in
-        let (token, cache) = model.decode(inputs[0], position: inputs[1], cache: Array(inputs[2...]))
-        return [token] + cache
+        let (token, next) = model.decode(inputs[0], position: inputs[1], cache: cache.map(\.value))
+        for (variable, tensor) in zip(cache, next) { variable.value = tensor }
+        return [token]
       }
       return {
         withoutGradient {
-          var state = decode([prompt, Tensor(0)] + start)
-          for position in promptLength..<(promptLength + new - 1) {
-            state = decode([state[0], Tensor(position)] + state[1...])
-          }
+          var token = decode([prompt, Tensor(0)])[0]
+          for position in promptLength..<(promptLength + new - 1) { token = decode([token, Tensor(position)])[0] }
         }
       }
     }

@@ -1,18 +1,31 @@
 import Apus
 import ApusCPU
 import CApusKernels
+import Synchronization
 
 /// One thing to measure: `build` makes the inputs and returns the step.
 struct Workload: Sendable {
+  /// Whether compiled programs report on themselves after every call.
+  static let reports = Atomic<Bool>(false)
+
   /// How a step runs.
   enum Mode: String, Sendable {
     /// Operation by operation.
     case eager
+    /// As one compiled program.
+    case compiled
 
     /// `f` as this mode runs it.
     func program(_ f: @escaping ([Tensor]) -> [Tensor]) -> ([Tensor]) -> [Tensor] {
       switch self {
-      case .eager: f
+      case .eager: return f
+      case .compiled:
+        let program = compile { (inputs: [Tensor]) -> [Tensor] in f(inputs) }
+        return {
+          let results = program($0)
+          if Workload.reports.load(ordering: .relaxed) { print(program.report) }
+          return results
+        }
       }
     }
   }

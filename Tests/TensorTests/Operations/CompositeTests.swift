@@ -62,3 +62,25 @@ import Testing
     }
   }
 }
+
+/// Every operation's decomposition, run operation by operation, gives what its kernel gives.
+@Suite struct DecompositionTests {
+  @Test(arguments: Family.allCases) func kernelsAgreeWithDecompositions(_ family: Family) throws {
+    for sample in family.samples where sample.hasReference {
+      for type in sample.types {
+        let inputs = sample.tensors(type)
+        guard let graph = sample.operation.decomposition(inputs.map(\.type)) else { continue }
+        try graph.verify()
+        let kernel = try run(sample.operation, inputs)
+        #expect(graph.outputTypes == kernel.map(\.type), "\(sample) in \(type)")
+        // Every other element of float64 is a subnormal's distance from the next: sums in another order differ.
+        let results = try CPU.run(graph, inputs.map(\.array)).map { Tensor(array: $0) }
+        let slack: Double = type == .float16 || type == .bfloat16 ? 4 : 2
+        for (i, (a, b)) in zip(kernel, results).enumerated() {
+          let problem = Reference(a).mismatch(b, ulps: slack * sample.ulps, magnitude: sample.magnitude + 1e-3)
+          #expect(problem == nil, "\(sample) in \(type), result \(i)")
+        }
+      }
+    }
+  }
+}
