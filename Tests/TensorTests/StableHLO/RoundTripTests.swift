@@ -71,7 +71,8 @@ extension Graph {
       }
     }
     if usesIndices { return }
-    let text = sample.graph.stableHLO().replacingOccurrences(of: "stablehlo.composite \"apus.", with: "stablehlo.composite \"some.")
+    let text = sample.graph.stableHLO().replacingOccurrences(
+      of: "stablehlo.composite \"apus.", with: "stablehlo.composite \"some.")
     let parsed: Graph
     do { parsed = try Graph(stableHLO: text) } catch {
       Issue.record("\(sample): \(error)\n\(text.prefix(3000))")
