@@ -11,6 +11,7 @@ import json
 import os
 import re
 import sys
+import time
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 import jax
@@ -88,6 +89,7 @@ def main():
         if arguments.types and not any(entry["name"].endswith(" in " + t) for t in arguments.types.split(",")):
             continue
         counts["texts"] += 1
+        start = time.time()
         text = open(os.path.join(arguments.folder, entry["file"])).read()
         with context:
             try:
@@ -105,6 +107,8 @@ def main():
                 problems["not run"].append((entry["file"], entry["name"], str(error)[:300]))
                 continue
         counts["run"] += 1
+        if time.time() - start > 10:
+            print(f"slow: {entry['file']} {entry['name']}: {time.time() - start:.0f} s", flush=True)
         # Formulas differ from kernels by their rounding.
         wrong = [
             m for r, p in zip(results, entry["outputs"])
