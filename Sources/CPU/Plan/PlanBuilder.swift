@@ -241,8 +241,6 @@ struct PlanBuilder {
     if let known = rowMajorCopies[value] { return known }
     let layout = CPUArray(abstract: operand.layout.type)
     let copy = self.copy(operand, layout)
-    // Later steps read the copy too: nobody may write over it before the value's last use.
-    if case .buffer(let b) = copy.place { owners[b] = [value] }
     rowMajorCopies[value] = copy
     extend(copy.place, to: value)  // not to be overwritten while the value is still read
     return copy
