@@ -279,7 +279,8 @@ struct ParsedRegion {
 
   /// The region if it does nothing but call a function with its arguments and values from outside, and return the results.
   var call: (function: Function, outer: [Int])? {
-    guard scope.nodes.count == 1, case .call(let function) = scope.nodes[0].operation, outputs.elementsEqual(scope.nodes[0].results)
+    guard scope.nodes.count == 1, case .call(let function) = scope.nodes[0].operation,
+      outputs.elementsEqual(scope.nodes[0].results)
     else { return nil }
     let inputs = scope.nodes[0].inputs
     guard inputs.count >= argumentCount, inputs[..<argumentCount].elementsEqual(scope.arguments.map(\.value)) else { return nil }

@@ -111,7 +111,8 @@ final class ModulePrinter {
       type.mlir + (name.isEmpty ? "" : " {apus.name = \(MLIRLiteral.string(name))}")
     }
     let attribute = name == nil || name == symbol ? "" : " attributes {apus.name = \(MLIRLiteral.string(name ?? ""))}"
-    return "  func.func \(role) @\(symbol)(\(arguments.joined(separator: ", "))) -> (\(results.joined(separator: ", ")))\(attribute) {\n"
+    return
+      "  func.func \(role) @\(symbol)(\(arguments.joined(separator: ", "))) -> (\(results.joined(separator: ", ")))\(attribute) {\n"
       + writer.text + "  }\n"
   }
 }
@@ -148,7 +149,8 @@ final class FunctionPrinter {
 
   /// `operation operands`, its result named; `rest` comes before the types.
   @discardableResult
-  func write(_ operation: String, _ operands: [String], rest: String = "", _ inputs: [TensorType], _ result: TensorType) -> String {
+  func write(_ operation: String, _ operands: [String], rest: String = "", _ inputs: [TensorType], _ result: TensorType) -> String
+  {
     let name = fresh()
     let separator = operands.isEmpty ? "" : " "
     line("\(name) = \(operation)\(separator)\(operands.joined(separator: ", "))\(rest) : \(Self.signature(inputs, [result]))")
