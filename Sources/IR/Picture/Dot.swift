@@ -22,20 +22,9 @@ struct GraphPicture {
     }
     var literals: [Int: String] = [:]
     for node in graph.nodes {
-      switch node.operation {
-      case .fill(_, _, let value):
-        literals[node.firstResult] = Self.number(value)
+      if let literal = Self.literal(node, literals) {
+        literals[node.firstResult] = literal
         continue
-      case .constant(let constant) where constant.type.shape.isEmpty:
-        literals[node.firstResult] = "constant"
-        continue
-      case .broadcast:
-        // Of a number: still that number.
-        if let literal = literals[node.inputs[0]] {
-          literals[node.firstResult] = literal
-          continue
-        }
-      default: break
       }
       var lines = [node.operation.name]
       let numbers = node.inputs.compactMap { literals[$0] }
@@ -64,6 +53,14 @@ struct GraphPicture {
     for value in values {
       if let from = makers[value], seen.insert(from).inserted { edges.append((from, box)) }
     }
+  }
+
+  /// What stands for a node that is one number, perhaps repeated.
+  private static func literal(_ node: Graph.Node, _ literals: [Int: String]) -> String? {
+    if case .fill(_, _, let value) = node.operation { return number(value) }
+    if case .constant(let constant) = node.operation, constant.type.shape.isEmpty { return "constant" }
+    if case .broadcast = node.operation { return literals[node.inputs[0]] }
+    return nil
   }
 
   private static func number(_ value: Scalar) -> String {
