@@ -30,9 +30,10 @@ let package = Package(
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
+    .target(name: "ApusModels", dependencies: ["ApusTensor", "ApusNN"], path: "Sources/Models", swiftSettings: strict),
     .target(
-      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusData", "ApusFormats"], path: "Sources/Apus", swiftSettings: strict
-    ),
+      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusFormats"], path: "Sources/Apus",
+      swiftSettings: strict),
     .executableTarget(
       name: "apus",
       dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
@@ -45,6 +46,9 @@ let package = Package(
     .testTarget(name: "FormatsTests", dependencies: ["ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
+    .testTarget(
+      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),

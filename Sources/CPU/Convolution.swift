@@ -42,11 +42,15 @@ extension CPU {
     if count > 2 { triple.2 = Int64(value(2)) }
   }
 
-  static func run(convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ y: CPUArray) {
+  static func run(
+    convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ bias: CPUArray?, _ y: CPUArray,
+    _ epilogue: Epilogue = Epilogue()
+  ) {
     if y.elementCount == 0 { return }
     var c = describe(p, x: x, w: w, y: y)
     let bias = bias?.rowMajor()
     c.bias = bias.map { UnsafeRawPointer($0.pointer) }
+    if epilogue.activation == .relu { c.activation = Int32(APUS_EPILOGUE_RELU.rawValue) }
     withExtendedLifetime(bias) { apus_convolution_forward(&c) }
   }
 
@@ -102,7 +106,7 @@ extension CPU {
   static func run(reduceWindowGradient kind: WindowReductionKind, _ w: Window, _ x: CPUArray, _ dy: CPUArray, _ dx: CPUArray) {
     if dx.elementCount == 0 { return }
     if dy.elementCount == 0 { return dx.assign(fill(dx.shape, dx.elementType, .int(0))) }
-    let x = x.withLayout(of: dx)
+    let x = kind == .max ? x.withLayout(of: dx) : dx  // only the maximum reads x
     let dy = isChannelsLast(x) ? inChannelsLast(dy) : dy
     var c = describe(kind, w, x, dy)
     apus_pooling_gradient(&c, dy.pointer, dx.pointer)

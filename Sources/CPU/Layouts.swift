@@ -78,7 +78,10 @@ extension CPU {
     case .convolution, .convolutionInputGradient: return [CPUArray(abstractChannelsLast: types[0])]
     case .reduceWindow:
       return [isChannelsLast(inputs[0]) ? CPUArray(abstractChannelsLast: types[0]) : CPUArray(abstract: types[0])]
-    case .reduceWindowGradient: return [like(inputs[0].isDense ? inputs[0] : inputs[1])]
+    case .reduceWindowGradient:
+      // x may be one repeated zero, which stands for its shape.
+      if inputs[0].isDense { return [like(inputs[0])] }
+      return [isChannelsLast(inputs[1]) ? CPUArray(abstractChannelsLast: types[0]) : CPUArray(abstract: types[0])]
     case .concatenate:
       // Images stay channels-last.
       let images = inputs[0].shape.count >= 3 && !inputs[0].isRowMajor && inputs.allSatisfy { isInChannelsLastOrder($0) }

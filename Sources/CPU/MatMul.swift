@@ -1,7 +1,37 @@
 import ApusIR
 import CApusKernels
 
+extension UnaryKind {
+  /// The activation as a product's kernel names it.
+  fileprivate var epilogue: Int32 {
+    let code: apus_epilogue =
+      switch self {
+      case .relu: APUS_EPILOGUE_RELU
+      case .gelu: APUS_EPILOGUE_GELU_ERF
+      case .geluTanh: APUS_EPILOGUE_GELU_TANH
+      case .sigmoid: APUS_EPILOGUE_SIGMOID
+      case .tanh: APUS_EPILOGUE_TANH
+      case .silu: APUS_EPILOGUE_SILU
+      default: preconditionFailure("\(self) is not an activation of products")
+      }
+    return Int32(code.rawValue)
+  }
+}
+
 extension CPU {
+  /// What is done to the result of a product or convolution while it is in registers, in this order: bias, residual, activation;
+  /// or bias, activation, residual.
+  struct Epilogue {
+    /// One value per column: its last dimension is read.
+    var bias: CPUArray?
+    var activation: UnaryKind?
+    /// Of the result's shape, row-major.
+    var residual: CPUArray?
+    var residualComesAfter = false
+    /// The right side as the kernel reads it.
+    var packed: CPUArray?
+  }
+
   /// One side of a product as [batch…, rows, columns]: strides only, unless dimensions cannot be merged.
   private struct Side {
     var array: CPUArray
@@ -45,23 +75,27 @@ extension CPU {
   }
 
   /// `out` is row-major.
-  static func run(dot d: DotDimensions, _ a: CPUArray, _ b: CPUArray, _ out: CPUArray) {
+  static func run(dot d: DotDimensions, _ a: CPUArray, _ b: CPUArray, _ out: CPUArray, _ epilogue: Epilogue = Epilogue()) {
     if out.elementCount == 0 { return }
     let lhs = Side(a, batch: d.lhsBatch, rows: d.lhsFree(rank: a.shape.count), columns: d.lhsContracting)
     let rhs = Side(b, batch: d.rhsBatch, rows: d.rhsContracting, columns: d.rhsFree(rank: b.shape.count))
-    product(lhs, rhs, batch: d.lhsBatch.count, out, bias: nil)
+    product(lhs, rhs, batch: d.lhsBatch.count, out, epilogue)
   }
 
   /// x · weightᵀ + bias: x [rows…, k], weight [n, k], bias [n].
-  static func run(linear x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ out: CPUArray) {
+  static func run(
+    linear x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ out: CPUArray, _ epilogue: Epilogue = Epilogue()
+  ) {
     if out.elementCount == 0 { return }
     let last = x.shape.count - 1
     let lhs = Side(x, batch: [], rows: Axes(0..<last), columns: [last])
     let rhs = Side(weight, batch: [], rows: [1], columns: [0])
-    product(lhs, rhs, batch: 0, out, bias: bias)
+    var epilogue = epilogue
+    epilogue.bias = bias
+    product(lhs, rhs, batch: 0, out, epilogue)
   }
 
-  private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, bias: CPUArray?) {
+  private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, _ epilogue: Epilogue) {
     var p = apus_matmul()
     p.type = out.elementType.code
     p.out_type = out.elementType.code
@@ -72,10 +106,18 @@ extension CPU {
     p.a = UnsafeRawPointer(lhs.array.pointer)
     p.b = UnsafeRawPointer(rhs.array.pointer)
     p.c = out.pointer
-    if let bias {
+    if let bias = epilogue.bias {
       p.bias = UnsafeRawPointer(bias.pointer)
-      p.bias_stride = Int64(bias.strides[0])
+      p.bias_stride = Int64(bias.strides[bias.strides.count - 1])
     }
+    if let activation = epilogue.activation { p.activation = activation.epilogue }
+    if let residual = epilogue.residual {
+      p.residual = UnsafeRawPointer(residual.pointer)
+      p.residual_row = p.n
+      p.residual_col = 1
+      p.residual_after = epilogue.residualComesAfter ? 1 : 0
+    }
+    if let packed = epilogue.packed { p.packed_b = UnsafeRawPointer(packed.pointer) }
     // Batch dimensions: sizes of 1 are left out; what then exceeds the kernel's limit is looped over here.
     var dims: [(size: Int, a: Int, b: Int, c: Int)] = []
     var c = lhs.rows * rhs.columns
@@ -89,11 +131,12 @@ extension CPU {
   private static func run(_ p: inout apus_matmul, _ dims: [(size: Int, a: Int, b: Int, c: Int)], _ bytes: Int) {
     if dims.count > Int(APUS_MATMUL_MAX_BATCH_RANK) {
       let outer = dims[0]
-      let (a, b, c) = (p.a, p.b, p.c)
+      let (a, b, c, residual) = (p.a, p.b, p.c, p.residual)
       for i in 0..<outer.size {
         p.a = a.map { $0 + i * outer.a * bytes }
         p.b = b.map { $0 + i * outer.b * bytes }
         p.c = c.map { $0 + i * outer.c * bytes }
+        p.residual = residual.map { $0 + i * outer.c * bytes }
         run(&p, Array(dims.dropFirst()), bytes)
       }
       return
@@ -104,6 +147,9 @@ extension CPU {
       withUnsafeMutableBytes(of: &p.a_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.a) }
       withUnsafeMutableBytes(of: &p.b_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.b) }
       withUnsafeMutableBytes(of: &p.c_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.c) }
+      if p.residual != nil {
+        withUnsafeMutableBytes(of: &p.residual_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.c) }
+      }
     }
     apus_matmul_run(&p)
   }

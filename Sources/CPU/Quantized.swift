@@ -63,6 +63,7 @@ extension CPU {
 
   /// All dimensions but the last as one: the array or a copy, their number and stride.
   private static func mergedRows(_ x: CPUArray) -> (x: CPUArray, count: Int, stride: Int) {
+    if x.elementCount == 0 { return (x, x.shape.dropLast().reduce(1, *), 0) }  // strides say nothing then
     var count = 1
     var step = 0
     for i in x.shape.indices.dropLast().reversed() where x.shape[i] != 1 {

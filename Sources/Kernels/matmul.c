@@ -15,39 +15,66 @@ typedef struct {
   const apus_matmul_kernels *kernels;
   int32_t type, out_type, accumulate, activation, batch_rank;
   int64_t batch[APUS_MATMUL_MAX_BATCH_RANK], a_batch[APUS_MATMUL_MAX_BATCH_RANK], b_batch[APUS_MATMUL_MAX_BATCH_RANK];
-  int64_t c_batch[APUS_MATMUL_MAX_BATCH_RANK];
+  int64_t c_batch[APUS_MATMUL_MAX_BATCH_RANK], residual_batch[APUS_MATMUL_MAX_BATCH_RANK];
   int64_t batches, m, n, k, a_row, a_col, b_row, b_col, c_row, c_col;
   int64_t size, out_size;  // bytes of an element
   const char *a, *b, *bias;
   char *c;
   int64_t bias_row, bias_col;
+  const char *residual;
+  int64_t residual_row, residual_col;
+  bool residual_after;
+  double alpha;                       // 0: none
+  const char *packed;                 // NULL, or panels of all of B as packed_at finds them
+  int64_t packed_q, packed_panel, packed_depth;  // where in them `b` begins, and packed elements of k in a panel
 } problem;
 
 // One matrix of the batch.
-typedef struct { const char *a, *b; char *c; } operands;
+typedef struct { const char *a, *b; char *c; const char *residual; } operands;
 
 static operands operands_at(const problem *p, int64_t index) {
-  int64_t a = 0, b = 0, c = 0;
+  int64_t a = 0, b = 0, c = 0, residual = 0;
   for (int d = p->batch_rank - 1; d >= 0; d--) {
     int64_t i = index % p->batch[d];
     index /= p->batch[d];
     a += i * p->a_batch[d];
     b += i * p->b_batch[d];
     c += i * p->c_batch[d];
+    residual += i * p->residual_batch[d];
   }
-  return (operands){p->a + a * p->size, p->b + b * p->size, p->c + c * p->out_size};
+  return (operands){
+    p->a + a * p->size, p->packed ? NULL : p->b + b * p->size, p->c + c * p->out_size,
+    p->residual ? p->residual + residual * p->out_size : NULL};
 }
 
-static apus_matmul_target target_at(const problem *p, char *c, int64_t i, int64_t j) {
+// Where element (q, first column of the panel) of packed B lies: for each panel all of k.
+static const char *packed_at(const problem *p, int64_t q, int64_t panel) {
+  const apus_matmul_kernels *kernels = p->kernels;
+  return p->packed + ((p->packed_panel + panel) * p->packed_depth + (p->packed_q + q) / kernels->group) * kernels->nr * kernels->element;
+}
+
+// What lies (i, j) further.
+static operands moved(const problem *p, operands o, int64_t i, int64_t j) {
+  return (operands){
+    o.a + i * p->a_row * p->size, p->packed ? NULL : o.b + j * p->b_col * p->size, o.c + (i * p->c_row + j * p->c_col) * p->out_size,
+    o.residual ? o.residual + (i * p->residual_row + j * p->residual_col) * p->out_size : NULL};
+}
+
+static apus_matmul_target target_at(const problem *p, operands o, int64_t i, int64_t j) {
   return (apus_matmul_target){
-    .out = c + (i * p->c_row + j * p->c_col) * p->out_size, .row = p->c_row, .col = p->c_col, .type = p->out_type,
+    .out = o.c + (i * p->c_row + j * p->c_col) * p->out_size, .row = p->c_row, .col = p->c_col, .type = p->out_type,
     .accumulate = p->accumulate, .activation = p->activation,
     .bias = p->bias ? p->bias + (i * p->bias_row + j * p->bias_col) * p->out_size : NULL,
-    .bias_row = p->bias_row, .bias_col = p->bias_col};
+    .bias_row = p->bias_row, .bias_col = p->bias_col,
+    .residual = o.residual ? o.residual + (i * p->residual_row + j * p->residual_col) * p->out_size : NULL,
+    .residual_row = p->residual_row, .residual_col = p->residual_col, .residual_after = p->residual_after, .alpha = p->alpha};
 }
 
-// Sums over earlier k wait in C itself when it can hold them, else in memory of their own.
-static bool partial_in_c(const problem *p) { return p->out_type == p->kernels->accumulator && p->c_col == 1; }
+// Sums over earlier k wait in C itself when it can hold them, else in memory of their own. What C holds is the first term, but
+// when the product has a factor that C has not.
+static bool partial_in_c(const problem *p) {
+  return p->out_type == p->kernels->accumulator && p->c_col == 1 && !(p->accumulate && p->alpha != 0);
+}
 
 static void set_partial(const problem *p, apus_matmul_block *block, bool first, bool last, void *scratch, int64_t scratch_row) {
   block->last = last;
@@ -62,6 +89,7 @@ static void set_partial(const problem *p, apus_matmul_block *block, bool first, 
   } else {
     block->partial = scratch;
     block->partial_row = scratch_row;
+    block->target.accumulate = p->accumulate && (p->alpha != 0 ? last : first);
   }
 }
 
@@ -72,12 +100,12 @@ static void multiply_small(const problem *p, operands o) {
   const apus_matmul_kernels *kernels = p->kernels;
   const int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group;
   bool as_is = p->type == kernels->accumulator && kernels->group == 1;
-  bool a_direct = as_is, b_direct = as_is && p->b_col == 1;
+  bool a_direct = as_is, b_direct = as_is && p->b_col == 1 && !p->packed;
   int64_t rows = a_direct ? p->m : smaller(p->m, rounded_up(SMALL_ROWS, kernels->mr));
   int64_t columns = smaller(p->n, rounded_up(SMALL_COLUMNS, kernels->nr));
   int64_t depth = smaller(pieces(p->k, kernels->group), APUS_MATMUL_KC);
   size_t a_bytes = a_direct ? 0 : (size_t)(rounded_up(rows, kernels->mr) * depth * kernels->element);
-  size_t b_bytes = b_direct ? 0 : (size_t)(rounded_up(columns, kernels->nr) * depth * kernels->element);
+  size_t b_bytes = b_direct || p->packed ? 0 : (size_t)(rounded_up(columns, kernels->nr) * depth * kernels->element);
   bool scratch = p->k > kc_values && !partial_in_c(p);
   size_t partial_bytes = scratch ? (size_t)(p->m * columns * kernels->element) : 0;
   a_bytes = (size_t)rounded_up((int64_t)a_bytes, 64);
@@ -89,9 +117,14 @@ static void multiply_small(const problem *p, operands o) {
     int64_t n = smaller(columns, p->n - j);
     for (int64_t q = 0; q == 0 || q < p->k; q += kc_values) {
       int64_t k = smaller(kc_values, p->k - q);
-      const char *b = o.b + (q * p->b_row + j * p->b_col) * p->size;
+      const char *b = p->packed ? NULL : o.b + (q * p->b_row + j * p->b_col) * p->size;
       apus_matmul_block block = {.n = n, .k = pieces(k, kernels->group)};
-      if (b_direct) {
+      if (p->packed) {
+        block.b = packed_at(p, q, j / kernels->nr);
+        block.b_panel = kernels->nr * p->packed_depth;
+        block.b_row = kernels->nr;
+        block.b_packed = true;
+      } else if (b_direct) {
         block.b = b;
         block.b_panel = kernels->nr;
         block.b_row = p->b_row;
@@ -118,7 +151,7 @@ static void multiply_small(const problem *p, operands o) {
           block.a_row = 1;
           block.a_col = kernels->mr;
         }
-        block.target = target_at(p, o.c, i, j);
+        block.target = target_at(p, o, i, j);
         char *partial = memory + a_bytes + b_bytes + i * columns * kernels->element;
         set_partial(p, &block, q == 0, q + kc_values >= p->k, scratch ? partial : NULL, columns);
         kernels->block(&block);
@@ -156,11 +189,22 @@ static void few_task(void *context, int64_t index) {
   const int64_t element = p->kernels->element;
   int64_t j = index * f->task_columns;
   apus_matmul_block block = {.m = p->m, .n = smaller(f->task_columns, p->n - j), .a_row = f->a_row, .a_col = f->a_col};
+  if (p->packed) {
+    const apus_matmul_kernels *kernels = p->kernels;
+    block.k = p->k;
+    block.a = f->a;
+    block.b = packed_at(p, 0, j / kernels->nr);
+    block.b_panel = kernels->nr * p->packed_depth;
+    block.target = target_at(p, f->o, 0, j);
+    set_partial(p, &block, true, true, NULL, 0);
+    kernels->packed_few(&block, f->kind == DOTS);
+    return;
+  }
   if (f->kind == DOTS) {
     block.k = p->k;
     block.a = f->a;
     block.b = f->o.b + j * p->b_col * p->size;
-    block.target = target_at(p, f->o.c, 0, j);
+    block.target = target_at(p, f->o, 0, j);
     set_partial(p, &block, true, true, NULL, 0);
     p->kernels->dots(&block, p->type, p->b_col);
     return;
@@ -173,7 +217,7 @@ static void few_task(void *context, int64_t index) {
     block.k = smaller(APUS_MATMUL_KC, p->k - q);
     block.a = f->a + q * f->a_col * element;
     block.b = f->o.b + (q * p->b_row + j) * p->size;
-    block.target = target_at(p, f->o.c, 0, j);
+    block.target = target_at(p, f->o, 0, j);
     set_partial(p, &block, q == 0, q + APUS_MATMUL_KC >= p->k, partial, block.n);
     p->kernels->rows(&block, p->type);
   }
@@ -184,7 +228,7 @@ static void multiply_few(const problem *p, operands o, few_rows_kind kind) {
   few_context f = {.p = p, .o = o, .kind = kind, .a = o.a, .a_row = p->a_row, .a_col = p->a_col};
   size_t bytes = 0;
   char stack[4096] __attribute__((aligned(64))), *memory = stack;
-  if (p->type != p->kernels->accumulator || (kind == DOTS && p->a_col != 1)) {
+  if (p->type != p->kernels->accumulator || ((kind == DOTS || p->packed) && p->a_col != 1)) {
     bytes = (size_t)(p->m * p->k * p->kernels->element);
     if (bytes > sizeof stack) memory = apus_allocate(bytes);
     p->kernels->widen(p->type, o.a, p->a_row, p->a_col, p->m, p->k, memory);
@@ -199,9 +243,14 @@ static void multiply_few(const problem *p, operands o, few_rows_kind kind) {
   if (memory != stack) apus_deallocate(memory, bytes);
 }
 
+// Rows without pairs are summed in the order of tiles, which packed panels are for.
+static bool few_kernel(const problem *p, few_rows_kind kind) {
+  return kind == DOTS || (kind == ROWS && !(p->packed && p->kernels->group == 1));
+}
+
 static void multiply_alone(const problem *p, operands o) {
   few_rows_kind kind = few_rows(p);
-  if (kind != NOT_FEW) multiply_few(p, o, kind); else multiply_small(p, o);
+  if (few_kernel(p, kind)) multiply_few(p, o, kind); else multiply_small(p, o);
 }
 
 typedef struct { const problem *p; int64_t per_task; } small_context;
@@ -234,15 +283,15 @@ static void moderate_task(void *context, int64_t index) {
   part.m = smaller(share(c->row_panels, c->row_tasks, row_task + 1) * mr, p->m) - i;
   part.n = smaller(share(c->column_panels, c->column_tasks, column_task + 1) * nr, p->n) - j;
   if (p->bias) part.bias = p->bias + (i * p->bias_row + j * p->bias_col) * p->out_size;
-  multiply_small(&part, (operands){
-    c->o.a + i * p->a_row * p->size, c->o.b + j * p->b_col * p->size, c->o.c + (i * p->c_row + j * p->c_col) * p->out_size});
+  part.packed_panel += j / nr;
+  multiply_small(&part, moved(p, c->o, i, j));
 }
 
 static void multiply_moderate(const problem *p, operands o) {
   moderate_context c = {
     .p = p, .o = o, .row_panels = pieces(p->m, p->kernels->mr), .column_panels = pieces(p->n, p->kernels->nr)};
   // A task packs the columns of B that need it, so columns are what is divided first.
-  int64_t wanted = smaller(larger(p->m * p->n * p->k >> 21, 2), 16), panels = p->b_col == 1 ? 4 : 1;
+  int64_t wanted = smaller(larger(p->m * p->n * p->k >> 21, 2), 16), panels = p->b_col == 1 || p->packed ? 4 : 1;
   c.column_tasks = smaller(wanted, pieces(c.column_panels, panels));
   c.row_tasks = smaller(pieces(wanted, c.column_tasks), c.row_panels);
   apus_parallel(c.row_tasks * c.column_tasks, moderate_task, &c);
@@ -304,6 +353,11 @@ static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, 
   atomic_store_explicit(state, PACKED, memory_order_release);
 }
 
+static const char *b_panel(const large_context *l, int64_t q, int64_t depth, int64_t panel) {
+  if (!l->p->packed) return packed_panel(l, false, q, depth, panel);
+  return packed_at(l->p, l->q + q, l->j / l->p->kernels->nr + panel);
+}
+
 static void multiply_task(void *context, int64_t index) {
   const large_context *l = context;
   const problem *p = l->p;
@@ -330,19 +384,19 @@ static void multiply_task(void *context, int64_t index) {
     block.a = packed_panel(l, true, q, block.k, i0);
     for (int64_t s = 0; s < j1 - j0; s++) {
       int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
-      if (claim(&b_states[panel])) pack_panel(l, false, q, k, panel, &b_states[panel]);
-      await(&b_states[panel]);
+      if (!p->packed && claim(&b_states[panel])) pack_panel(l, false, q, k, panel, &b_states[panel]);
+      if (!p->packed) await(&b_states[panel]);
       block.n = smaller(kernels->nr, l->n - j);
-      block.b = packed_panel(l, false, q, block.k, panel);
+      block.b = b_panel(l, q, block.k, panel);
       // What the next panel is read from comes nearer meanwhile.
-      if (atomic_load_explicit(&b_states[next], memory_order_relaxed) == RAW) {
+      if (!p->packed && atomic_load_explicit(&b_states[next], memory_order_relaxed) == RAW) {
         block.ahead = raw_panel(l, false, q, next);
         block.ahead_step = p->b_row * p->size;
       } else {
-        block.ahead = packed_panel(l, false, q, block.k, next);
+        block.ahead = b_panel(l, q, block.k, next);
         block.ahead_step = kernels->nr * kernels->element;
       }
-      block.target = target_at(p, l->o.c, l->i + i, l->j + j);
+      block.target = target_at(p, l->o, l->i + i, l->j + j);
       char *partial = l->partial ? l->partial + (i * l->partial_row + j) * kernels->element : NULL;
       set_partial(p, &block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
       kernels->block(&block);
@@ -371,12 +425,12 @@ static void multiply_large(const problem *p, operands o) {
   int64_t depth = smaller(p->k, PACKED_DEPTH * kc_values), blocks = pieces(depth, kc_values);
   bool scratch = p->k > kc_values && !partial_in_c(p);
   size_t a_bytes = (size_t)(rounded_up(rows, kernels->mr) * pieces(depth, kernels->group) * kernels->element);
-  size_t b_bytes = (size_t)(rounded_up(columns, kernels->nr) * pieces(depth, kernels->group) * kernels->element);
+  size_t b_bytes = p->packed ? 0 : (size_t)(rounded_up(columns, kernels->nr) * pieces(depth, kernels->group) * kernels->element);
   size_t partial_bytes = scratch ? (size_t)(rows * columns * kernels->element) : 0;
   size_t state_bytes = (size_t)(blocks * (pieces(rows, kernels->mr) + pieces(columns, kernels->nr)));
   large_context l = {.p = p, .o = o, .partial_row = columns};
   l.a = apus_allocate(a_bytes);
-  l.b = apus_allocate(b_bytes);
+  l.b = p->packed ? NULL : apus_allocate(b_bytes);
   l.partial = scratch ? apus_allocate(partial_bytes) : NULL;
   l.a_states = apus_allocate(state_bytes);
   l.b_states = l.a_states + blocks * pieces(rows, kernels->mr);
@@ -392,7 +446,7 @@ static void multiply_large(const problem *p, operands o) {
       }
   apus_deallocate(l.a_states, state_bytes);
   if (scratch) apus_deallocate(l.partial, partial_bytes);
-  apus_deallocate(l.b, b_bytes);
+  if (l.b) apus_deallocate(l.b, b_bytes);
   apus_deallocate(l.a, a_bytes);
 }
 
@@ -413,9 +467,13 @@ static void deep_task(void *context, int64_t index) {
   part.accumulate = 0;
   part.activation = APUS_EPILOGUE_NONE;
   part.bias = NULL;
+  part.alpha = 0;
+  part.packed_q += q;
   part.c_row = p->n;
   part.c_col = 1;
-  operands o = {d->o.a + q * p->a_col * p->size, d->o.b + q * p->b_row * p->size, d->sums + index * p->m * p->n * p->kernels->element};
+  operands o = {
+    d->o.a + q * p->a_col * p->size, p->packed ? NULL : d->o.b + q * p->b_row * p->size,
+    d->sums + index * p->m * p->n * p->kernels->element, NULL};
   multiply_alone(&part, o);
 }
 
@@ -439,12 +497,11 @@ static void multiply_deep(const problem *p, operands o) {
     p->kernels->block(&block);
   }
   block.partial = d.sums;
-  block.target = target_at(p, o.c, 0, 0);
+  block.target = target_at(p, o, 0, 0);
   p->kernels->block(&block);
   apus_deallocate(d.sums, bytes);
 }
 
-// ---- Entry ---------------------------------------------------------------------------------------
 static const apus_matmul_kernels *kernels_for(int32_t type, int32_t out_type) {
   bool eight = type == APUS_U8 || type == APUS_I8, half = type == APUS_F16 || type == APUS_BF16;
   if (out_type != type && !(eight && out_type == APUS_I32) && !(half && out_type == APUS_F32)) __builtin_trap();
@@ -469,7 +526,7 @@ static void set_batch(problem *p, const apus_matmul *from) {
     if (size == 1) continue;
     int last = rank - 1;
     if (rank > 0 && p->a_batch[last] == size * from->a_batch[d] && p->b_batch[last] == size * from->b_batch[d] &&
-        p->c_batch[last] == size * from->c_batch[d]) {
+        p->c_batch[last] == size * from->c_batch[d] && p->residual_batch[last] == size * from->residual_batch[d]) {
       p->batch[last] *= size;
     } else {
       last = rank++;
@@ -478,6 +535,7 @@ static void set_batch(problem *p, const apus_matmul *from) {
     p->a_batch[last] = from->a_batch[d];
     p->b_batch[last] = from->b_batch[d];
     p->c_batch[last] = from->c_batch[d];
+    p->residual_batch[last] = from->residual_batch[d];
   }
   p->batch_rank = rank;
 }
@@ -493,28 +551,79 @@ static void transpose(problem *p) {
   swap_integers(&p->a_col, &p->b_row);
   swap_integers(&p->c_row, &p->c_col);
   swap_integers(&p->bias_row, &p->bias_col);
+  swap_integers(&p->residual_row, &p->residual_col);
   for (int d = 0; d < p->batch_rank; d++) swap_integers(&p->a_batch[d], &p->b_batch[d]);
 }
 
+// ---- B packed before -----------------------------------------------------------------------------
+// So few columns are the rows of a transposed product, and those are read as they lie: with k adjacent where it was, else the
+// columns, if they were (the choice of the kernel depends on it).
+static bool packed_as_lines(int64_t n) { return n <= FEW_ROWS; }
+static void set_line_strides(int64_t k, int64_t *b_row, int64_t *b_col) {
+  if (*b_row == 1) { *b_col = k; return; }
+  *b_col = *b_col == 1 ? 1 : 2;
+  *b_row = FEW_ROWS * *b_col;
+}
+
+static void use_packed(problem *p, const void *packed) {
+  p->b = packed;
+  if (packed_as_lines(p->n)) { set_line_strides(p->k, &p->b_row, &p->b_col); return; }
+  p->packed = packed;
+  p->packed_depth = pieces(p->k, p->kernels->group);
+}
+
+size_t apus_matmul_packed_size(int32_t type, int64_t k, int64_t n) {
+  const apus_matmul_kernels *kernels = kernels_for(type, type);
+  if (packed_as_lines(n)) return (size_t)(larger(k, 1) * FEW_ROWS * 2 * apus_type_size(type));
+  return (size_t)(rounded_up(n, kernels->nr) * larger(pieces(k, kernels->group), 1) * kernels->element);
+}
+
+typedef struct { const apus_matmul_kernels *kernels; int32_t type; int64_t k, n; const char *b; int64_t b_row, b_col; char *packed; } packing;
+
+static void pack_task(void *context, int64_t panel) {
+  const packing *p = context;
+  const int64_t nr = p->kernels->nr, size = apus_type_size(p->type);
+  p->kernels->pack_b(
+    p->type, p->b + panel * nr * p->b_col * size, p->b_col, p->b_row, smaller(nr, p->n - panel * nr), p->k,
+    p->packed + panel * nr * pieces(p->k, p->kernels->group) * p->kernels->element);
+}
+
+void apus_matmul_pack_b(int32_t type, int64_t k, int64_t n, const void *b, int64_t b_row, int64_t b_col, void *packed) {
+  packing p = {kernels_for(type, type), type, k, n, b, b_row, b_col, packed};
+  if (k == 0 || n == 0) return;
+  if (!packed_as_lines(n)) {
+    apus_parallel(pieces(n, p.kernels->nr), pack_task, &p);
+    return;
+  }
+  int64_t row = b_row, col = b_col, size = apus_type_size(type);
+  set_line_strides(k, &row, &col);
+  for (int64_t j = 0; j < n; j++)
+    for (int64_t q = 0; q < k; q++) memcpy(p.packed + (q * row + j * col) * size, p.b + (q * b_row + j * b_col) * size, (size_t)size);
+}
+
+// ---- Entry ---------------------------------------------------------------------------------------
 void apus_matmul_run(const apus_matmul *from) {
   problem p = {
     .kernels = kernels_for(from->type, from->out_type), .type = from->type, .out_type = from->out_type,
     .accumulate = from->accumulate, .activation = from->activation, .m = from->m, .n = from->n, .k = from->k,
     .a_row = from->a_row, .a_col = from->a_col, .b_row = from->b_row, .b_col = from->b_col, .c_row = from->c_row, .c_col = from->c_col,
     .size = apus_type_size(from->type), .out_size = apus_type_size(from->out_type), .a = from->a, .b = from->b, .c = from->c,
-    .bias = from->bias, .bias_col = from->bias_stride};
+    .bias = from->bias, .bias_col = from->bias_stride, .residual = from->residual, .residual_row = from->residual_row,
+    .residual_col = from->residual_col, .residual_after = from->residual_after != 0, .alpha = from->alpha == 1 ? 0 : from->alpha};
   set_batch(&p, from);
   if (p.batches == 0 || p.m == 0 || p.n == 0) return;
   // A last batch dimension that only continues A's and C's rows is one taller matrix.
   while (p.batch_rank > 0) {
     int d = p.batch_rank - 1;
     if (p.b_batch[d] != 0 || p.a_batch[d] != p.m * p.a_row || p.c_batch[d] != p.m * p.c_row) break;
+    if (p.residual && p.residual_batch[d] != p.m * p.residual_row) break;
     p.m *= p.batch[d];
     p.batches /= p.batch[d];
     p.batch_rank = d;
   }
   bool flat = p.m <= FEW_ROWS || p.n <= FEW_ROWS;
-  if (flat ? p.n < p.m : p.c_col != 1 && p.c_row == 1) transpose(&p);
+  if (from->packed_b && p.k > 0) use_packed(&p, from->packed_b);
+  if (p.packed ? false : flat ? p.n < p.m : p.c_col != 1 && p.c_row == 1) transpose(&p);
   if (from->in_task && p.k > 0) {
     for (int64_t i = 0; i < p.batches; i++) multiply_alone(&p, operands_at(&p, i));
     return;
@@ -533,7 +642,7 @@ void apus_matmul_run(const apus_matmul *from) {
     operands o = operands_at(&p, i);
     if (p.k == 0) multiply_small(&p, o);
     else if (deep) multiply_deep(&p, o);
-    else if (kind != NOT_FEW) multiply_few(&p, o, kind);
+    else if (few_kernel(&p, kind)) multiply_few(&p, o, kind);
     else if (read_where_it_lies(&p)) multiply_moderate(&p, o);
     else multiply_large(&p, o);
   }

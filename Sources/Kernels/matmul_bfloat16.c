@@ -1,7 +1,7 @@
 // The matrix product's kernels in bfloat16 for processors with AVX512-BF16: pairs of k, sums in float32. The instruction takes
 // subnormal values for zero. Elsewhere, and where it is slow (see apus_use_bf16_dot), bfloat16 is widened while packed.
 #include "matmul_kernels.h"
-#include <math.h>
+#include "Lanes/lanes.h"
 
 #if defined(__x86_64__)
 #define MM_ELEMENT float

@@ -1,6 +1,6 @@
 // The matrix product's kernels in float32 (float16 and bfloat16 are widened while packed).
 #include "matmul_kernels.h"
-#include <math.h>
+#include "Lanes/lanes.h"
 
 #define MM_ELEMENT float
 #define MM_BITS 32

@@ -1,6 +1,6 @@
 // The matrix product's kernels in float64.
 #include "matmul_kernels.h"
-#include <math.h>
+#include "Lanes/lanes.h"
 
 #define MM_ELEMENT double
 #define MM_BITS 64

@@ -7,13 +7,17 @@
 // order of summation depends neither on its place in C nor on the instruction set.
 enum { APUS_MATMUL_KC = 512 };
 
-// What becomes of a finished sum: out = activation(sum [+ out] + bias).
+// What becomes of a finished sum: out = activation(alpha sum [+ out] + bias [+ residual]) [+ residual].
 typedef struct {
   void *out;                     // element (0, 0) of the block
   int64_t row, col;
   int32_t type, accumulate, activation;
   const void *bias;              // of `type`; element (i, j) is at i * bias_row + j * bias_col
   int64_t bias_row, bias_col;
+  const void *residual;          // of `type`
+  int64_t residual_row, residual_col;
+  bool residual_after;           // the activation
+  double alpha;                  // 0: none
 } apus_matmul_target;
 
 // One block of C over at most KC values of k.
@@ -23,7 +27,8 @@ typedef struct {
   const void *b; int64_t b_panel, b_row;         // b_panel: from one group of nr columns to the next; columns are adjacent
   bool b_packed;                 // else the last columns are copied before they are used
   const void *ahead; int64_t ahead_step;  // what is wanted next, k rows `ahead_step` bytes apart, is fetched meanwhile; or NULL
-  void *partial; int64_t partial_row;  // sums over earlier k, in the accumulator's type, columns adjacent
+  void *partial; int64_t partial_row;  // sums over earlier k, in the accumulator's type, columns adjacent; what C holds is among them,
+                                       // if target.accumulate is set where they begin
   bool add_partial, last;        // last: goes to `target`, else to `partial`
   apus_matmul_target target;
 } apus_matmul_block;
@@ -41,6 +46,8 @@ typedef struct {
   // dots: k is adjacent in A and B, any k; column j of B is at j * b_col.
   void (*rows)(const apus_matmul_block *block, int32_t type);
   void (*dots)(const apus_matmul_block *block, int32_t type, int64_t b_col);
+  // The same sums, of `dots` or (where a packed element is a pair) of `rows`, from packed panels of B, any k.
+  void (*packed_few)(const apus_matmul_block *block, bool dots);
   // `count` rows of k values, one after the other, in the accumulator's type.
   void (*widen)(int32_t type, const void *source, int64_t outer, int64_t inner, int64_t count, int64_t k, void *widened);
 } apus_matmul_kernels;

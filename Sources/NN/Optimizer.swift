@@ -189,7 +189,8 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     }
     let states = rule.usedStates.map { i -> Variable in
       if let part = item.slot.parts[i] { return part }
-      let part = untraced { Variable(Tensor.zeros(item.parameter.shape, type)) }
+      // In memory of its own, so that the first step already changes it in place.
+      let part = untraced { Variable(Tensor.zeros(item.parameter.shape, type).contiguous()) }
       item.slot.parts[i] = part
       return part
     }
@@ -272,13 +273,19 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
       tensor.parameter = UnsafeRawPointer(current.pointer)
       tensor.parameter_out = next.pointer
       for i in stateNames.indices where uses(i, options) {
-        let isNew = item.slot.parts[i] == nil
-        let variable = item.slot.parts[i] ?? Variable(Tensor.zeros(item.parameter.shape, type))
-        item.slot.parts[i] = variable
+        guard let variable = item.slot.parts[i] else {
+          // The first step's is zeros that nobody has to write and read.
+          let variable = Variable(Tensor.zeros(item.parameter.shape, type))
+          let first = CPUArray(uninitialized: item.parameter.shape, type)
+          item.slot.parts[i] = variable
+          results.append((variable, first))
+          tensor.setState(i, nil, first.pointer)
+          continue
+        }
         let (current, next) = variable.arrayForUpdate()
         operands.append(current)
         results.append((variable, next))
-        tensor.setState(i, isNew ? nil : UnsafeRawPointer(current.pointer), next.pointer)
+        tensor.setState(i, UnsafeRawPointer(current.pointer), next.pointer)
       }
       tensors.append(tensor)
     }

@@ -24,7 +24,11 @@ package func apply(_ operation: Operation, _ inputs: [Tensor]) -> [Tensor] {
     }
   } else {
     let arrays: [CPUArray]
-    do { arrays = try CPU.execute(operation, inputs.map { $0.handle.array }, types) } catch { stop(error.description) }
+    do {
+      arrays = try Profiler.noting(operation, inputs.map(\.type), types) { () throws(ExecutionError) in
+        try CPU.execute(operation, inputs.map { $0.handle.array }, types)
+      }
+    } catch { stop(error.description) }
     for (i, array) in arrays.enumerated() {
       results.append(Tensor(TensorHandle(array, types[i].elementType.isFloatingPoint ? node : nil, result: i)))
     }
@@ -43,7 +47,7 @@ private func remember(_ operation: Operation, _ inputs: [Tensor], _ results: [Te
   // Only the gradients of its tables read what a rotation turned.
   if case .composite(.rope) = operation, inputs[1].handle.node == nil && inputs[2].handle.node == nil { mask &= ~1 }
   for i in 0..<inputs.count where mask & (1 << UInt32(min(i, 31))) != 0 { node.save(i, inputs[i]) }
-  if saved.results { node.savedResults = results.map { $0.detached() } }
+  if saved.results { node.savedResults = results.map { $0.withoutHistory } }
   if case .concatenate(let axis) = operation { node.operandExtents = inputs.map { $0.shape[axis] } }
 }
 
@@ -65,7 +69,7 @@ final class TracerBox {
 @usableFromInline func apply(unary kind: UnaryKind, _ x: consuming Tensor) -> Tensor {
   let state = apus_thread()!
   let operation = Operation.unary(kind)
-  if x.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0 {
+  if x.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0 || state.pointee.profiler != nil {
     return apply(operation, [x])[0]
   }
   let type: TensorType
@@ -90,7 +94,9 @@ final class TracerBox {
   }
   let state = apus_thread()!
   let operation = Operation.binary(kind)
-  if a.handle.array.storage == nil || b.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0 {
+  if a.handle.array.storage == nil || b.handle.array.storage == nil || state.pointee.tracer != nil || state.pointee.anomaly != 0
+    || state.pointee.profiler != nil
+  {
     return apply(operation, [a, b])[0]
   }
   let type = a.handle.array.elementType

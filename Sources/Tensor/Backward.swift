@@ -20,11 +20,14 @@ final class BackwardTable {
   let requested: UInt64
   /// Arguments whose gradient is wanted here, not further down.
   let stops: [GradientNode]
+  /// Nodes outside of the traced function that is walked: what arrives there is handed out of it.
+  let boundary: Set<ObjectIdentifier>
 
   /// - Parameter depth: of the deepest start; a guess at how many nodes there are.
-  init(requested: UInt64, stops: [GradientNode], depth: Int) {
+  init(requested: UInt64, stops: [GradientNode], boundary: Set<ObjectIdentifier>, depth: Int) {
     self.requested = requested
     self.stops = stops
+    self.boundary = boundary
     var size = 64
     while size < 4 * depth && size < 1 << 13 { size *= 2 }
     buckets = Array(repeating: -1, count: size)
@@ -39,9 +42,10 @@ final class BackwardTable {
     return i
   }
 
-  func gradient(of leaf: GradientNode) -> Tensor? {
+  func gradient(of leaf: GradientNode, result: Int = 0) -> Tensor? {
     let index = buckets[slot(leaf)]
-    return index < 0 ? nil : entries[Int(index)].gradient
+    if index < 0 { return nil }
+    return result == 0 ? entries[Int(index)].gradient : entries[Int(index)].more?[result - 1]
   }
 
   func add(_ gradient: consuming Tensor, to node: GradientNode, result: Int32) {
@@ -76,6 +80,12 @@ final class BackwardTable {
     }
   }
 
+  func take(from node: GradientNode, result: Int32) -> Tensor? {
+    let index = buckets[slot(node)]
+    guard index >= 0 else { return nil }
+    return result == 0 ? entries[Int(index)].gradient.take() : entries[Int(index)].more?[Int(result) - 1].take()
+  }
+
   private func grow() {
     mask = buckets.count * 2 - 1
     buckets = Array(repeating: -1, count: mask + 1)
@@ -85,7 +95,7 @@ final class BackwardTable {
   /// The next node to visit, with the gradients of its results. Nothing reaches it any more.
   func next() -> (node: GradientNode, gradient: Tensor?, more: [Tensor?]?)? {
     guard var index = pop() else { return nil }
-    while entries[Int(index)].node.isArgument && stops.contains(where: { $0 === entries[Int(index)].node }) {
+    while stopsAt(entries[Int(index)].node) {
       guard let another = pop() else { return nil }
       index = another
     }
@@ -93,6 +103,11 @@ final class BackwardTable {
     let gradient = entries[i].gradient.take()
     let more = entries[i].more.take()
     return (entries[i].node, gradient, more)
+  }
+
+  private func stopsAt(_ node: GradientNode) -> Bool {
+    if node.isArgument && stops.contains(where: { $0 === node }) { return true }
+    return !boundary.isEmpty && boundary.contains(ObjectIdentifier(node))
   }
 
   private func before(_ a: (depth: Int, index: Int32), _ b: (depth: Int, index: Int32)) -> Bool {
@@ -145,8 +160,14 @@ struct GradientSink {
     table.add(gradient, to: edge.node.unsafelyUnwrapped, result: edge.result)
   }
 
+  /// What has arrived at operand `i` so far, for a rule that adds to it by itself and puts the sum back.
+  func takeArrived(_ i: Int) -> Tensor? {
+    let edge = node.parent(i)
+    return table.take(from: edge.node.unsafelyUnwrapped, result: edge.result)
+  }
+
   /// A gradient for a leaf that is no operand (a parameter used inside of a checkpoint).
-  func add(toLeaf leaf: GradientNode, _ gradient: Tensor) { table.add(gradient, to: leaf, result: 0) }
+  func add(toLeaf leaf: GradientNode, result: Int32 = 0, _ gradient: Tensor) { table.add(gradient, to: leaf, result: result) }
 
   /// The type of operand `i`; only where ``needs(_:)`` holds.
   func type(_ i: Int) -> TensorType {
@@ -165,7 +186,7 @@ struct GradientSink {
   /// The value of result `i`, with its history when that is being recorded.
   func result(_ i: Int = 0) -> Tensor {
     guard let value = node.savedResult(i) else { preconditionFailure("\(node.rule) did not keep result \(i)") }
-    return isRecording ? value.tracked(by: node, result: i) : value
+    return isRecording && value.elementType.isFloatingPoint ? value.tracked(by: node, result: i) : value
   }
 }
 
@@ -173,13 +194,14 @@ struct GradientSink {
 /// - Parameters:
 ///   - createGraph: record the walk itself, so that its results have gradients in turn.
 ///   - stops: arguments below which the walk does not go.
+///   - boundary: other nodes below which it does not go.
 ///   - releasing: give back each node's values once it was visited.
 func backward(
   from ys: [(tensor: Tensor, cotangent: Tensor)], requested: UInt64, createGraph: Bool, stops: [GradientNode] = [],
-  releasing: Bool = false
+  boundary: Set<ObjectIdentifier> = [], releasing: Bool = false
 ) -> BackwardTable {
   let depth = ys.reduce(0) { max($0, $1.tensor.handle.node?.depth ?? 0) }
-  let table = BackwardTable(requested: requested, stops: stops, depth: depth)
+  let table = BackwardTable(requested: requested, stops: stops, boundary: boundary, depth: depth)
   func walk() {
     for (y, cotangent) in ys {
       guard let node = y.handle.node, node.leaves & requested != 0 else { continue }

@@ -1,3 +1,5 @@
+import ApusCPU
+
 extension Operation {
   func propagateShaping(_ dy: Tensor, _ sink: GradientSink) {
     switch self {
@@ -82,7 +84,9 @@ extension Operation {
   func propagateIndexing(_ dy: Tensor, _ sink: GradientSink) {
     switch self {
     case .gather(let axis):
-      sink.add(0, apply(.scatter(.add, axis: axis), Tensor.zeros(sink.shape(0), dy.elementType), sink.input(1), dy))
+      // Onto what came from elsewhere: a large table, as one that is also a model's head, is gone through once less.
+      let arrived = sink.takeArrived(0) ?? Tensor.zeros(sink.shape(0), dy.elementType)
+      sink.add(0, scatterAdd(dy, to: arrived, at: sink.input(1), axis: axis))
     case .takeAlong(let axis):
       sink.add(0, apply(.scatterAlong(.add, axis: axis), Tensor.zeros(sink.shape(0), dy.elementType), sink.input(1), dy))
     case .gatherND:
@@ -94,31 +98,61 @@ extension Operation {
     }
   }
 
+  /// In the memory of `x` if nobody else holds it.
+  private func scatterAdd(_ updates: Tensor, to x: consuming Tensor, at indices: Tensor, axis: Int) -> Tensor {
+    if axis == 0 && x.rank > 0 && x.isPlain && x.handle.node == nil && updates.isPlain && indices.isConcrete
+      && isKnownUniquelyReferenced(&x.handle) && x.handle.ownsDenseMemory()
+    {
+      let rows = updates.handle.array
+      do {
+        try CPU.put(.add, rows, into: x.handle.array, at: indices.expanded(at: -1).handle.array)
+        return x
+      } catch { stop(error.description) }
+    }
+    return apply(.scatter(.add, axis: axis), x, indices, updates)
+  }
+
   func propagate(dot d: DotDimensions, _ dy: Tensor, _ sink: GradientSink) {
     let (a, b) = (sink.input(0), sink.input(1))
     let batch = d.lhsBatch.count
     let lhsFree = d.lhsFree(rank: a.rank)
     let rhsFree = d.rhsFree(rank: b.rank)
     let batchAxes = Axes(0..<batch)
+    let (rows, columns) = (Axes(batch..<(batch + lhsFree.count)), Axes((batch + lhsFree.count)..<dy.rank))
     if sink.needs(0) {
-      // dy [batch, lhsFree, rhsFree] · b over rhsFree: [batch, lhsFree, rhsContracting in b's order]
-      let contracted = DotDimensions(
-        lhsBatch: batchAxes, rhsBatch: d.rhsBatch, lhsContracting: Axes((batch + lhsFree.count)..<dy.rank),
-        rhsContracting: rhsFree)
-      let product = apply(.dot(contracted), dy, b)
+      // dy [batch, lhsFree, rhsFree] · b over rhsFree: [batch, lhsFree, rhsContracting in b's order]; or b · dy, the two exchanged
       let order = Axes(d.rhsContracting.sorted())
-      let source = Array(d.lhsBatch) + Array(lhsFree) + order.map { d.lhsContracting[d.rhsContracting.firstIndex(of: $0)!] }
-      sink.add(0, product.transposedBack(to: source))
+      let contracting = order.map { d.lhsContracting[d.rhsContracting.firstIndex(of: $0)!] }
+      sink.add(
+        0,
+        product(
+          (dy, batchAxes, columns), (b, d.rhsBatch, rhsFree), places: Array(d.lhsBatch), Array(lhsFree), contracting))
     }
     if sink.needs(1) {
-      // a · dy over lhsFree: [batch, lhsContracting in a's order, rhsFree]
-      let contracted = DotDimensions(
-        lhsBatch: d.lhsBatch, rhsBatch: batchAxes, lhsContracting: lhsFree, rhsContracting: Axes(batch..<(batch + lhsFree.count)))
-      let product = apply(.dot(contracted), a, dy)
+      // a · dy over lhsFree: [batch, lhsContracting in a's order, rhsFree]; or dy · a, the two exchanged
       let order = Axes(d.lhsContracting.sorted())
-      let source = Array(d.rhsBatch) + order.map { d.rhsContracting[d.lhsContracting.firstIndex(of: $0)!] } + Array(rhsFree)
-      sink.add(1, product.transposedBack(to: source))
+      let contracting = order.map { d.rhsContracting[d.lhsContracting.firstIndex(of: $0)!] }
+      sink.add(
+        1,
+        product((a, d.lhsBatch, lhsFree), (dy, batchAxes, rows), places: Array(d.rhsBatch), contracting, Array(rhsFree)))
     }
+  }
+
+  /// The product of two tensors whose result's dimensions belong at these places: in the order that needs no transposition
+  /// afterwards, if there is one.
+  private func product(
+    _ x: (tensor: Tensor, batch: Axes, contracting: Axes), _ y: (tensor: Tensor, batch: Axes, contracting: Axes),
+    places batch: [Int], _ first: [Int], _ second: [Int]
+  ) -> Tensor {
+    let exchanged = batch + second + first
+    if exchanged.elementsEqual(0..<exchanged.count) && !first.isEmpty && !second.isEmpty {
+      let dimensions = DotDimensions(
+        lhsBatch: y.batch, rhsBatch: x.batch, lhsContracting: y.contracting, rhsContracting: x.contracting)
+      return apply(.dot(dimensions), y.tensor, x.tensor)
+    }
+    let dimensions = DotDimensions(
+      lhsBatch: x.batch, rhsBatch: y.batch, lhsContracting: x.contracting, rhsContracting: y.contracting)
+    return apply(.dot(dimensions), x.tensor, y.tensor).transposedBack(to: batch + first + second)
   }
 
   func propagateConvolution(_ dy: Tensor, _ sink: GradientSink) {

@@ -245,6 +245,7 @@ public func customGradient(
 ) -> Tensor {
   let (value, pull) = f(inputs)
   guard isRecording && inputs.contains(where: { $0.handle.node != nil }) else { return value.detached() }
+  Trace.noteRule(of: inputs)
   let types = inputs.map(\.type)
   let node = GradientNode(
     .custom(name: name) { gradients, sink in
@@ -277,9 +278,10 @@ public func customGradient(
 /// come out the same the second time. Gradients reach the inputs and every parameter that `f` reads.
 public func checkpoint(_ inputs: [Tensor], _ f: @escaping ([Tensor]) -> Tensor) -> Tensor {
   guard isRecording else { return f(inputs) }
-  let random = Generator.default.state
+  let random = Generator.replayPoint()
   let value = withoutGradient { f(inputs) }
   guard value.elementType.isFloatingPoint else { return value }
+  Trace.noteRule(of: inputs)
   let node = GradientNode(
     .custom(name: "checkpoint") { gradients, sink in
       guard let dy = gradients[0] else { return }
@@ -287,16 +289,22 @@ public func checkpoint(_ inputs: [Tensor], _ f: @escaping ([Tensor]) -> Tensor) 
       let arguments = Arguments(floating.map { inputs[$0] })
       var again = inputs
       for (i, argument) in zip(floating, arguments.tensors) { again[i] = argument }
-      let y = withGradient { Generator.replaying(random) { f(again) } }
+      let y = withGradient { random { f(again) } }
       // Everything that f read: its inputs, and beyond them the leaves of whatever it captured.
       let table = backward(
-        from: [(y, dy)], requested: ~0, createGraph: isRecording, stops: arguments.leaves + sink.table.stops)
+        from: [(y, dy)], requested: ~0, createGraph: isRecording, stops: arguments.leaves + sink.table.stops,
+        boundary: sink.table.boundary)
       for (i, leaf) in zip(floating, arguments.leaves) where sink.needs(i) {
         if let gradient = table.gradient(of: leaf) { sink.add(i, gradient) }
       }
       for entry in table.entries where !arguments.leaves.contains(where: { $0 === entry.node }) {
-        let isLeaf = entry.node.depth == 0 || sink.table.stops.contains { $0 === entry.node }
-        if isLeaf, let gradient = entry.gradient { sink.add(toLeaf: entry.node, gradient) }
+        let isLeaf =
+          entry.node.depth == 0 || sink.table.stops.contains { $0 === entry.node }
+          || sink.table.boundary.contains(ObjectIdentifier(entry.node))
+        guard isLeaf else { continue }
+        for (i, gradient) in ([entry.gradient] + (entry.more ?? [])).enumerated() {
+          if let gradient { sink.add(toLeaf: entry.node, result: Int32(i), gradient) }
+        }
       }
     }, [value.type], inputs, leaves: ~0)
   return value.detached().tracked(by: node)

@@ -36,11 +36,18 @@ public final class Generator: Sendable {
   /// Starts over from a seed.
   public func seed(_ seed: UInt64) { state = State(key: seed) }
 
-  /// Runs `body` with the default generator at a state it had before; its own is not touched.
-  static func replaying<R>(_ state: State, _ body: () -> R) -> R {
-    let past = Generator(seed: state.key)
-    past.state = state
-    return $replay.withValue(past) { body() }
+  /// What runs a function with the default generator where it stands now; its own state is not touched by that.
+  static func replayPoint() -> (_ body: () -> Tensor) -> Tensor {
+    if let trace = Trace.active?.root, !trace.isBody {
+      let words = trace.words(of: Generator.default.source)
+      return { trace.replaying(Generator.default.source, from: words, $0) }
+    }
+    let state = Generator.default.state
+    return { body in
+      let past = Generator(seed: state.key)
+      past.state = state
+      return $replay.withValue(past) { body() }
+    }
   }
 
   /// The state now; moves on by one block.

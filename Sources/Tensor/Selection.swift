@@ -60,6 +60,22 @@ extension Tensor {
     return apply(.scatter(.add, axis: axis), self, indices, values.values("indexAdd", as: elementType, target))
   }
 
+  /// A part of this size whose place is known only as values (JAX's and XLA's dynamic_slice).
+  /// - Parameters:
+  ///   - start: integers [rank]: where the part begins in each dimension. A part that would reach over an end is moved inside.
+  ///   - size: the part's shape.
+  public func dynamicSlice(start: Tensor, size: Shape) -> Tensor {
+    apply(.dynamicSlice(size: size), self, start.indices("dynamicSlice"))
+  }
+
+  /// A copy with a part replaced whose place is known only as values (JAX's and XLA's dynamic_update_slice).
+  /// - Parameters:
+  ///   - update: the part; of this tensor's rank, in no dimension larger.
+  ///   - start: integers [rank]: where the part begins in each dimension. A part that would reach over an end is moved inside.
+  public func dynamicUpdateSlice(_ update: Tensor, start: Tensor) -> Tensor {
+    apply(.dynamicUpdateSlice, self, update.converted(to: elementType), start.indices("dynamicUpdateSlice"))
+  }
+
   /// The elements where the mask holds, in one dimension; mask and tensor broadcast.
   public func maskedSelect(_ mask: Tensor) -> Tensor {
     guard mask.elementType == .bool else { stop("maskedSelect: the mask must be bool, got \(mask.type)") }

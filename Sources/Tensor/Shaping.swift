@@ -142,11 +142,29 @@ extension Tensor {
     guard sizes.reduce(0, +) == shape[axis], sizes.allSatisfy({ $0 >= 0 }) else {
       stop("split: sizes \(sizes) do not add up to dimension \(axis) of shape \(shape)")
     }
+    return parts("split", { pieces(sizes, axis) }, joined: { concatenate($0, axis: axis) })
+  }
+
+  private func pieces(_ sizes: [Int], _ axis: Int) -> [Tensor] {
     var start = 0
     return sizes.map { size in
       defer { start += size }
       return sliced(axis: axis, start: start, count: size)
     }
+  }
+
+  /// Parts that together are this tensor, as one node on the tape, whose gradient joins theirs once: slices by themselves
+  /// would each be padded to the whole and added to it.
+  private func parts(_ name: String, _ cut: () -> [Tensor], joined: @escaping ([Tensor]) -> Tensor) -> [Tensor] {
+    guard isRecording, handle.node != nil else { return cut() }
+    let parts = withoutGradient(cut)
+    let types = parts.map(\.type)
+    guard parts.count > 1 else { return cut() }
+    let node = GradientNode(
+      .custom(name: name) { gradients, sink in
+        sink.add(0, joined(zip(gradients, types).map { $0 ?? Tensor.zeros($1.shape, $1.elementType) }))
+      }, types, [self])
+    return parts.enumerated().map { $1.tracked(by: node, result: $0) }
   }
 
   /// Cut into pieces of `size`, the last one possibly smaller.
@@ -166,7 +184,8 @@ extension Tensor {
   /// The tensors that make up the axis, which disappears.
   public func unstacked(axis: Int = 0) -> [Tensor] {
     let axis = self.axis(axis, "unstacked")
-    return split(Array(repeating: 1, count: shape[axis]), axis: axis).map { $0.squeezed(axis) }
+    let ones = Array(repeating: 1, count: shape[axis])
+    return parts("unstacked", { pieces(ones, axis).map { $0.squeezed(axis) } }, joined: { stack($0, axis: axis) })
   }
 
   /// The lower triangle of the last two dimensions, zero elsewhere; `diagonal` moves its edge up.

@@ -99,6 +99,8 @@ import CApusKernels
     rest?.saved = []
     savedResult = nil
     moreSavedResults = nil
+    // A rule's function keeps values too; nobody calls it any more.
+    if case .custom = rule { rule = .leaf }
   }
 
   /// One operand.
@@ -249,9 +251,25 @@ func withGradient<R>(_ body: () -> R) -> R {
   return body()
 }
 
+/// Runs `body`, remembering operations, as if no gradient were being taken around it.
+func outsideOfGradients<R>(_ body: () -> R) -> R {
+  let state = apus_thread()!
+  let depth = state.pointee.gradient_depth
+  state.pointee.gradient_depth = 0
+  defer { state.pointee.gradient_depth = depth }
+  return withGradient(body)
+}
+
 extension Tensor {
   /// The same values without history.
-  public func detached() -> Tensor { handle.node == nil ? self : Tensor(TensorHandle(detaching: handle)) }
+  public func detached() -> Tensor {
+    if handle.node == nil { return self }
+    if handle.symbol != nil { Trace.active?.noteOwnHistory() }
+    return withoutHistory
+  }
+
+  /// The same values for whoever has a history of their own for them.
+  var withoutHistory: Tensor { handle.node == nil ? self : Tensor(TensorHandle(detaching: handle)) }
 
   func tracked(by node: GradientNode, result: Int = 0) -> Tensor { Tensor(TensorHandle(handle, node, result: result)) }
 }

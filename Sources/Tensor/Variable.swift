@@ -18,6 +18,8 @@ public class Variable: @unchecked Sendable {
     var tensor: Tensor
     var name: String
     var isTrainable: Bool
+    /// Counts the values so far.
+    var version: UInt64 = 0
     /// The value's own memory is being written: whoever reads waits for ``assign(_:)``.
     var isChanging = false
   }
@@ -44,7 +46,7 @@ public class Variable: @unchecked Sendable {
     get {
       if let trace = Trace.active {
         let tensor = trace.read(self)
-        return isTrainable ? tensor.tracked(by: leaf) : tensor
+        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
       }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
@@ -62,7 +64,16 @@ public class Variable: @unchecked Sendable {
       state.withLock {
         $0.tensor = $0.isTrainable ? newValue.tracked(by: leaf) : newValue.detached()
         $0.isChanging = false
+        $0.version += 1
       }
+    }
+  }
+
+  /// The present value and its number: another number may be another content.
+  final var versionedTensor: (tensor: Tensor, version: UInt64) {
+    while true {
+      if let found = state.withLock({ $0.isChanging ? nil : ($0.tensor, $0.version) }) { return found }
+      sched_yield()
     }
   }
 

@@ -11,7 +11,7 @@ func fixturePath(_ name: String) -> String {
 
 /// PyTorch's values for a case, by what follows `case/`.
 struct Fixture: Sendable {
-  private static let files = ["layers", "losses", "optimizers"].reduce(into: [String: [String: Tensor]]()) {
+  private static let files = ["layers", "losses", "optimizers", "sequences"].reduce(into: [String: [String: Tensor]]()) {
     $0[$1] = try? loadTensors(from: fixturePath($1 + ".safetensors"))
   }
   let values: [String: Tensor]

@@ -1,3 +1,4 @@
+import Apus
 import ApusCPU
 import ArgumentParser
 import CApusKernels
@@ -24,6 +25,9 @@ struct Bench: ParsableCommand {
   @Flag(help: "Print one line of JSON.")
   var json = false
 
+  @Option(help: "Write a Chrome trace of one step to this file, and print a table by kernel.")
+  var profile: String?
+
   @Flag(help: "List the workloads.")
   var list = false
 
@@ -34,7 +38,6 @@ struct Bench: ParsableCommand {
     if threads < 1 || threads > 256 { throw ValidationError("--threads \(threads) is not within 1 and 256.") }
     if !(budget > 0 && budget <= 3600) { throw ValidationError("--budget \(budget) is not within 0 and 3600 seconds.") }
     if eager && compiled { throw ValidationError("--eager and --compiled exclude each other.") }
-    if compiled { throw ValidationError("--compiled: this version has no compiled programs; measure with --eager.") }
     if list { return }
     guard let workload else { throw ValidationError("Name a workload; --list shows them.") }
     if Workload.named(workload) == nil {
@@ -56,12 +59,28 @@ struct Bench: ParsableCommand {
       print(json ? peak.json : peak.text)
       return
     }
+    if let profile { return try writeProfile(workload, profile) }
     let report = measure(workload)
     print(json ? report.json : report.text)
   }
 
+  /// The last of a few steps, kernel by kernel.
+  private func writeProfile(_ workload: Workload, _ path: String) throws {
+    let step = workload.build(compiled ? .compiled : .eager)
+    for _ in 0..<2 { step() }
+    Workload.reports.store(true, ordering: .relaxed)
+    step()
+    Workload.reports.store(false, ordering: .relaxed)
+    let found = ApusTensor.profile(step).profile
+    let peak = Profile.measuredPeak()
+    try AtomicFile.write(to: path) { try $0.write(found.chromeTrace(peak: peak)) }
+    print(found.table(peak: peak))
+    print("measured peak \(decimals(peak, 1)) GFLOP/s; trace in \(path)")
+  }
+
   private func measure(_ workload: Workload) -> Report {
-    let step = workload.build()
+    let mode: Workload.Mode = compiled ? .compiled : .eager
+    let step = workload.build(mode)
     let first = timed(step)
     let start = Clock.seconds()
     var warm = 0
@@ -74,7 +93,7 @@ struct Bench: ParsableCommand {
     let middle = sorted.count / 2
     let median = sorted.count % 2 == 1 ? sorted[middle] : (sorted[middle - 1] + sorted[middle]) / 2
     return Report(
-      workload: workload.name, mode: "eager", threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3,
+      workload: workload.name, mode: mode.rawValue, threads: threads, medianMs: median * 1e3, minMs: sorted[0] * 1e3,
       count: samples.count,
       firstStep: first, peakMemory: ProcessUsage.peakMemoryMB(), throughput: workload.items / median, unit: workload.unit,
       otherCores: otherCores)

@@ -1,33 +1,68 @@
 import Apus
 import ApusCPU
 import CApusKernels
+import Synchronization
 
 /// One thing to measure: `build` makes the inputs and returns the step.
 struct Workload: Sendable {
+  /// Whether compiled programs report on themselves after every call.
+  static let reports = Atomic<Bool>(false)
+
+  /// How a step runs.
+  enum Mode: String, Sendable {
+    /// Operation by operation.
+    case eager
+    /// As one compiled program.
+    case compiled
+
+    /// `f` as this mode runs it.
+    func program(_ f: @escaping ([Tensor]) -> [Tensor]) -> ([Tensor]) -> [Tensor] {
+      switch self {
+      case .eager: return f
+      case .compiled:
+        let program = compile { (inputs: [Tensor]) -> [Tensor] in f(inputs) }
+        return {
+          let results = program($0)
+          if Workload.reports.load(ordering: .relaxed) { print(program.report) }
+          return results
+        }
+      }
+    }
+  }
+
   let name: String
   /// What a step yields, in `unit`.
   let items: Double
   let unit: String
-  let build: @Sendable () -> () -> Void
+  let build: @Sendable (Mode) -> () -> Void
+
+  init(name: String, items: Double, unit: String, build: @escaping @Sendable (Mode) -> () -> Void) {
+    self.name = name
+    self.items = items
+    self.unit = unit
+    self.build = build
+  }
 
   static func named(_ name: String) -> Workload? { all.first { $0.name == name } }
 
   static let all: [Workload] =
-    [Workload(name: "peak", items: 1, unit: "", build: { {} })] + overhead + rows + products + quantized + convolutions + training
+    [Workload(name: "peak", items: 1, unit: "", build: { _ in {} })] + overhead + rows + products + quantized + convolutions
+    + training
+    + inference + decoding
 }
 
 // MARK: Dispatch: 1,000 chained additions of 16 floats
 
 extension Workload {
   private static let overhead: [Workload] = [
-    Workload(name: "op_overhead", items: 1000, unit: "op/s") {
+    Workload(name: "op_overhead", items: 1000, unit: "op/s") { _ in
       let x = Tensor.randn([16], generator: Generator(seed: 0))
       return {
         var y = x
         withoutGradient { for _ in 0..<1000 { y = y + x } }
       }
     },
-    Workload(name: "op_overhead_tape", items: 1000, unit: "op/s") {
+    Workload(name: "op_overhead_tape", items: 1000, unit: "op/s") { _ in
       let parameter = Parameter(Tensor.randn([16], generator: Generator(seed: 0)))
       let x = parameter.value
       return {
@@ -35,7 +70,7 @@ extension Workload {
         for _ in 0..<1000 { y = y + x }
       }
     },
-    Workload(name: "op_overhead_grad", items: 1000, unit: "op/s") {
+    Workload(name: "op_overhead_grad", items: 1000, unit: "op/s") { _ in
       let parameter = Parameter(Tensor.randn([16], generator: Generator(seed: 0)))
       let x = parameter.value
       return {
@@ -51,11 +86,12 @@ extension Workload {
 
 extension Workload {
   private static func rowWorkload(_ name: String, _ f: @escaping @Sendable (Tensor, Tensor, Tensor) -> Tensor) -> Workload {
-    Workload(name: name, items: 4096 * 1024, unit: "elem/s") {
+    Workload(name: name, items: 4096 * 1024, unit: "elem/s") { mode in
       let x = Tensor.randn([4096, 1024], generator: Generator(seed: 0))
       let a = Tensor.randn([1024], generator: Generator(seed: 1))
       let b = Tensor.randn([1024], generator: Generator(seed: 2))
-      return { withoutGradient { _ = f(x, a, b) } }
+      let program = mode.program { [f($0[0], $0[1], $0[2])] }
+      return { withoutGradient { _ = program([x, a, b]) } }
     }
   }
 
@@ -75,7 +111,7 @@ extension Workload {
   private static let products: [Workload] = [
     (256, ElementType.float32, "f32"), (1024, .float32, "f32"), (2048, .float32, "f32"), (1024, .bfloat16, "bf16"),
   ].map { n, type, tag in
-    Workload(name: "matmul_\(tag)_\(n)", items: 2 * Double(n * n * n), unit: "flop/s") {
+    Workload(name: "matmul_\(tag)_\(n)", items: 2 * Double(n * n * n), unit: "flop/s") { _ in
       let a = Tensor.randn([n, n], generator: Generator(seed: 0)).converted(to: type)
       let b = Tensor.randn([n, n], generator: Generator(seed: 1)).converted(to: type)
       return { withoutGradient { _ = a.matmul(b) } }
@@ -90,7 +126,7 @@ extension Workload {
     ("linear_i8_1024", 1024, 1024), ("linear_i8_dynamic_1024", 1024, 1024), ("linear_i8_decode", 1, 4096),
     ("linear_i8_dynamic_decode", 1, 4096),
   ].map { name, rows, n in
-    Workload(name: name, items: 2 * Double(rows * n * n), unit: "op/s") {
+    Workload(name: name, items: 2 * Double(rows * n * n), unit: "op/s") { _ in
       let x = Tensor.randn([rows, n], generator: Generator(seed: 0))
       let weight = quantizeWeight(Tensor.randn([n, n], generator: Generator(seed: 1))).prepared()
       let bias = Tensor.randn([n], generator: Generator(seed: 2))
@@ -109,7 +145,7 @@ extension Workload {
   ].flatMap { (tag: String, shape: [Int], out: Int, groups: Int) -> [Workload] in
     let flops = 2 * Double(shape[0] * shape[2] * shape[3] * out * (shape[1] / groups) * 9)
     return ["fwd", "bwd"].map { mode in
-      Workload(name: "conv_\(tag)_\(mode)", items: mode == "fwd" ? flops : 3 * flops, unit: "flop/s") {
+      Workload(name: "conv_\(tag)_\(mode)", items: mode == "fwd" ? flops : 3 * flops, unit: "flop/s") { _ in
         // Held as a convolution's results are held: channels-last in memory.
         let x = Tensor.randn(Shape(shape), generator: Generator(seed: 0)).inChannelsLast()
         let k = Tensor.randn([out, shape[1] / groups, 3, 3], generator: Generator(seed: 1)) * 0.05

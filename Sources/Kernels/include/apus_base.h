@@ -64,6 +64,7 @@ typedef struct {
   int64_t argument_leaves;     // arguments of gradient(at:) so far, see Gradients.swift
   int32_t gradient_depth;      // functions of gradient(at:) that are running
   void *tracer;                // the active tracer (compile, export), unretained
+  void *profiler;              // where kernel calls are noted (profile), unretained
   void *release_queue;         // tape nodes that wait for release, see Tape.swift
 } apus_thread_state;
 extern _Thread_local apus_thread_state apus_thread_state_storage;

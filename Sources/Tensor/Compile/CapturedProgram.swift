@@ -17,6 +17,12 @@ public final class CapturedProgram {
   private let observations: [Observation]
   private let resultCount: Int
   private let written: [Variable]
+  /// How gradients go back through the results, if they do.
+  private let history: ProgramHistory?
+  /// Inputs of variables that are written, and the results with their new values.
+  private let donations: [Int: Int]
+  /// The optimized program.
+  public let plan: Plan
   /// What tracing and compiling took.
   let seconds: Double
 
@@ -30,6 +36,19 @@ public final class CapturedProgram {
     observations = trace.observations
     resultCount = outputs.count
     written = writes.map(\.variable)
+    history = writes.contains(where: \.wasTrainable) ? nil : ProgramHistory(trace, outputs)
+    var donations: [Int: Int] = [:]
+    var stable: Set<Int> = []
+    for (i, source) in sources.enumerated() {
+      guard case .variable(let variable) = source else { continue }
+      if let k = written.firstIndex(where: { $0 === variable }) {
+        donations[i] = resultCount + k
+      } else {
+        stable.insert(i)
+      }
+    }
+    self.donations = donations
+    plan = Plan(graph, stable: stable, donations: donations)
     seconds = monotonicSeconds() - start
   }
 
@@ -47,20 +66,50 @@ public final class CapturedProgram {
 
   /// Runs with these arguments; variables and generators move on.
   func run(_ arguments: [Tensor]) -> [Tensor] {
-    let inputs = sources.map { source -> CPUArray in
+    let history = isRecording ? history : nil
+    // What the program was run on, without what it captured: gradients taken later are those at these values.
+    var operands: [Tensor] = []
+    var inputs: [CPUArray] = []
+    inputs.reserveCapacity(sources.count)
+    var versions: [UInt64] = []
+    var taken: [Int: CPUArray] = [:]
+    for (i, source) in sources.enumerated() {
+      var version: UInt64 = 0
       switch source {
-      case .argument(let i): arguments[i].array
-      case .variable(let variable): variable.value.array
-      case .generator(let generator): generator.stateTensor.array
-      case .host(let read): read()
-      case .outer: preconditionFailure("a program has no trace around it")
+      case .argument(let k):
+        inputs.append(arguments[k].array)
+        if history != nil { operands.append(arguments[k]) }
+      case .variable(let variable):
+        if history != nil {
+          let (tensor, number) = variable.versionedTensor
+          inputs.append(tensor.array)
+          operands.append(tensor)
+          version = number
+        } else if let k = donations[i], plan.donors[k] == i {
+          let (current, next) = variable.arrayForUpdate()
+          inputs.append(current)
+          taken[k] = next
+        } else {
+          let (tensor, number) = variable.versionedTensor
+          inputs.append(tensor.array)
+          version = number
+        }
+      case .generator(let generator):
+        inputs.append(generator.stateTensor.array)
+        if history != nil { operands.append(Tensor(array: inputs[i])) }
+      case .host(let read):
+        inputs.append(read())
+        if history != nil { operands.append(Tensor(array: inputs[i])) }
+      case .outer(let tensor): inputs.append(tensor.array)
       }
+      versions.append(version)
     }
     let outputs: [CPUArray]
-    do { outputs = try CPU.run(graph, inputs) } catch { stop(error.description) }
+    do { outputs = try plan.run(inputs, versions: versions, into: taken) } catch { stop(error.description) }
     for (variable, array) in zip(written, outputs[resultCount...]) { variable.assign(array) }
     for state in generators { state.generator.advance(state.words) }
-    return outputs[..<resultCount].map { Tensor(array: $0) }
+    let results = outputs[..<resultCount].map { Tensor(array: $0) }
+    return history?.track(results, operands) ?? results
   }
 }
 

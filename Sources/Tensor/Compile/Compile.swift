@@ -15,6 +15,10 @@ import CApusKernels
 /// is traced. Reading a value of a tensor inside stops there: what to do may depend on values only through `where`,
 /// ``conditional(_:_:then:otherwise:)``, ``whileLoop(_:while:do:)`` and ``scan(_:over:_:)``.
 ///
+/// Gradients outside go through the results, to trainable variables and to arguments with a history: the first time such a
+/// gradient is taken, a second program is traced that computes the results again and goes back through them. Results of a
+/// program that writes trainable variables, such as a whole training step, have no history.
+///
 /// - Parameters:
 ///   - name: what reports call it.
 ///   - f: any number of tensors, or of values that hold tensors (``TensorTree``), to any number of such.
@@ -23,20 +27,8 @@ public func compile<each Argument: TensorTree, each Result: TensorTree>(
 ) -> CompiledFunction<(repeat each Result), repeat each Argument> {
   CompiledFunction(
     name, f,
-    flatten: { results in
-      var visitor = TensorVisitor()
-      for var result in repeat each results { result.visit(&visitor) }
-      return visitor.tensors
-    },
-    rebuild: { results, tensors in
-      var visitor = TensorVisitor(replacing: tensors)
-      func replaced<T: TensorTree>(_ tree: T) -> T {
-        var copy = tree
-        copy.visit(&visitor)
-        return copy
-      }
-      return (repeat replaced(each results))
-    })
+    flatten: { results in flattened(repeat each results).tensors },
+    rebuild: { results, tensors in rebuilt((repeat each results), tensors) })
 }
 
 /// What ``compile(_:_:)`` gives: call it as the function. To be used by one task at a time, as the function itself.
@@ -90,7 +82,11 @@ public final class CompiledFunction<Results, each Argument: TensorTree> {
     let (program, template) = trace(visitor.tensors, repeat each arguments)
     let entry = Entry(signature: signature, program: program, template: template)
     entries.append(entry)
-    report.traces.append(.init(call: report.calls, reason: reason, seconds: program.seconds))
+    report.traces.append(
+      .init(
+        call: report.calls, reason: reason, seconds: program.seconds, memory: program.plan.memory,
+        kernels: program.plan.kernelCount)
+    )
     return entry
   }
 
@@ -98,22 +94,21 @@ public final class CompiledFunction<Results, each Argument: TensorTree> {
     let start = monotonicSeconds()
     let trace = Trace(name)
     var template: Results?
+    // The program is the same whether it is called inside of another gradient or not.
     let outputs = trace.recording { () -> [Tensor] in
-      let symbols = tensors.enumerated().map { i, tensor in trace.addInput(tensor.type, "argument \(i)", .argument(i)) }
-      var replacing = TensorVisitor(replacing: symbols)
-      func replaced<T: TensorTree>(_ tree: T) -> T {
-        var copy = tree
-        copy.visit(&replacing)
-        return copy
+      let symbols = tensors.enumerated().map { i, tensor in
+        trace.addInput(tensor.type, "argument \(i)", .argument(i), tracked: tensor.isTracked && isRecording)
       }
-      let results = f(repeat replaced(each arguments))
-      template = results
-      return flatten(results)
+      return outsideOfGradients {
+        let results = f(repeat each rebuilt((repeat each arguments), symbols))
+        template = results
+        return flatten(results)
+      }
     }
     guard let template else { preconditionFailure("the function did not return") }
     let program = CapturedProgram(trace, outputs: outputs, since: start)
     // The template keeps no history alive.
-    return (program, rebuild(template, outputs.map { $0.detached() }))
+    return (program, rebuild(template, outputs.map(\.withoutHistory)))
   }
 
   private func reason(_ signature: [TensorVisitor.Part]) -> String {
@@ -139,6 +134,10 @@ public struct CompileReport: Sendable, CustomStringConvertible {
     public let reason: String
     /// What tracing and compiling took.
     public let seconds: Double
+    /// What the program needs, known before it runs.
+    public let memory: Plan.Memory
+    /// How many kernel calls a run is.
+    public let kernels: Int
   }
 
   public let name: String
@@ -149,7 +148,7 @@ public struct CompileReport: Sendable, CustomStringConvertible {
 
   public var description: String {
     let lines = traces.map { trace in
-      "  call \(trace.call): \(trace.reason) (\((trace.seconds * 1e5).rounded() / 100) ms)"
+      "  call \(trace.call): \(trace.reason) (\((trace.seconds * 1e5).rounded() / 100) ms; \(trace.kernels) kernels; \(trace.memory))"
     }
     return
       (["\(name): \(calls) call\(calls == 1 ? "" : "s"), traced \(traces.count) time\(traces.count == 1 ? "" : "s")"] + lines)

@@ -18,7 +18,8 @@ public protocol TensorTree {
 public struct TensorVisitor {
   /// One part of a call's signature.
   enum Part: Hashable {
-    case tensor(TensorType)
+    /// With a history that gradients through the results can follow, or without.
+    case tensor(TensorType, tracked: Bool)
     case value(AnyHashable)
   }
 
@@ -38,7 +39,7 @@ public struct TensorVisitor {
       return
     }
     tensors.append(tensor)
-    parts.append(.tensor(tensor.type))
+    parts.append(.tensor(tensor.type, tracked: tensor.isTracked && isRecording))
   }
 
   public mutating func callAsFunction<T: TensorTree>(_ tree: inout T) { tree.visit(&self) }
@@ -50,7 +51,7 @@ public struct TensorVisitor {
 extension TensorVisitor.Part: CustomStringConvertible {
   var description: String {
     switch self {
-    case .tensor(let type): type.description
+    case .tensor(let type, let tracked): tracked ? "\(type) with a history" : type.description
     case .value(let value): "\(value)"
     }
   }

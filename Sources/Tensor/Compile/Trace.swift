@@ -42,6 +42,28 @@ final class Trace: OperationTracer {
     var words: UInt64 = 0
   }
 
+  /// One way into the graph.
+  struct Input {
+    let value: Int
+    let name: String
+    let source: Source
+    /// What stands for the input while the trace is made, with the history that gradients by it need.
+    let tensor: Tensor
+  }
+
+  /// What makes a captured tensor another one: its value and the history it comes with.
+  struct CaptureKey: Hashable {
+    private let value: ObjectIdentifier
+    private let node: ObjectIdentifier?
+    private let result: Int
+
+    init(_ tensor: Tensor) {
+      value = ObjectIdentifier(tensor.handle.symbol ?? tensor.handle)
+      node = tensor.handle.node.map { ObjectIdentifier($0) }
+      result = tensor.handle.result
+    }
+  }
+
   private struct Node {
     let operation: Operation
     let inputs: [Int]
@@ -51,21 +73,28 @@ final class Trace: OperationTracer {
 
   let name: String
   let parent: Trace?
+  /// A loop's body, a branch, or what `vmap` was given: it may read state, but not change it.
+  let isBody: Bool
+  /// Whether the history of some value is not what its operations alone would give it (``Tensor/detached()``,
+  /// ``customGradient(_:name:_:)`` …).
+  private(set) var altersHistory = false
   private var types: [TensorType] = []
   private var nodes: [Node] = []
-  private(set) var inputs: [(value: Int, name: String, source: Source)] = []
+  private(set) var inputs: [Input] = []
   private(set) var variables: [VariableState] = []
   private var variablePlaces: [ObjectIdentifier: Int] = [:]
   private(set) var generators: [GeneratorState] = []
   private(set) var observations: [Observation] = []
   private var observed: Set<String> = []
-  /// Concrete tensors by their handle: the same one becomes one constant, or one captured value.
+  /// Concrete tensors without history by their handle: the same one becomes one constant.
   private var constants: [ObjectIdentifier: (value: Int, kept: Tensor)] = [:]
-  private var captures: [ObjectIdentifier: (value: Int, kept: Symbol)] = [:]
+  /// Values of traces around this one, and concrete tensors with a history, which gradients must find again.
+  private var captures: [CaptureKey: Int] = [:]
 
-  init(_ name: String, parent: Trace? = nil) {
+  init(_ name: String, parent: Trace? = nil, isBody: Bool = false) {
     self.name = name
     self.parent = parent
+    self.isBody = isBody
   }
 
   /// The trace that is being made on this thread.
@@ -96,22 +125,48 @@ final class Trace: OperationTracer {
     return self.types.count - types.count
   }
 
-  func addInput(_ type: TensorType, _ name: String, _ source: Source) -> Tensor {
+  /// - Parameter tracked: whether gradients by the input may be asked for.
+  func addInput(_ type: TensorType, _ name: String, _ source: Source, tracked: Bool = false) -> Tensor {
     let value = newValues([type])
-    inputs.append((value, name, source))
-    return Tensor(TensorHandle(traced: type, symbol: Symbol(self, value), nil))
+    // The bit of a parameter: like one, the input outlives the functions whose gradients are taken inside.
+    let leaf =
+      tracked && type.elementType.isFloatingPoint ? GradientNode(leaf: type, bit: LeafBits.parameter(inputs.count)) : nil
+    return add(value, type, name, source, leaf)
+  }
+
+  private func add(_ value: Int, _ type: TensorType, _ name: String, _ source: Source, _ node: GradientNode?) -> Tensor {
+    let tensor = Tensor(TensorHandle(traced: type, symbol: Symbol(self, value), node))
+    inputs.append(Input(value: value, name: name, source: source, tensor: tensor))
+    return tensor
   }
 
   func record(_ operation: Operation, _ inputs: [Tensor], _ types: [TensorType]) -> [AnyObject] {
+    if !isRecording && !altersHistory && operation.isDifferentiable && inputs.contains(where: \.isTracked) { noteOwnHistory() }
     let operands = inputs.map(value)
     let first = newValues(types)
     nodes.append(Node(operation: operation, inputs: operands, types: types, first: first))
     return (0..<types.count).map { Symbol(self, first + $0) }
   }
 
-  /// The number of a tensor's value here: its own, a captured one of a trace around, or a constant.
+  /// Remembers that the operations alone do not tell the history, here and in the traces around.
+  func noteOwnHistory() {
+    altersHistory = true
+    parent?.noteOwnHistory()
+  }
+
+  /// Notes that gradients of these operands follow a rule that is not an operation's, for the trace that is being made.
+  static func noteRule(of inputs: [Tensor]) {
+    guard let trace = active else { return }
+    trace.noteOwnHistory()
+    for input in inputs where input.isTracked { trace.value(input) }
+  }
+
+  /// The number of a tensor's value here: its own, a captured one, or a constant.
+  @discardableResult
   func value(_ tensor: Tensor) -> Int {
-    guard let symbol = tensor.handle.symbol as? Symbol else {
+    let symbol = tensor.handle.symbol as? Symbol
+    if let symbol, symbol.trace === self { return symbol.value }
+    if symbol == nil && tensor.handle.node == nil {
       let key = ObjectIdentifier(tensor.handle)
       if let known = constants[key] { return known.value }
       let first = newValues([tensor.type])
@@ -120,16 +175,29 @@ final class Trace: OperationTracer {
       constants[key] = (first, tensor)
       return first
     }
-    if symbol.trace === self { return symbol.value }
-    let key = ObjectIdentifier(symbol)
-    if let known = captures[key] { return known.value }
-    guard isInside(symbol.trace) else {
+    let key = CaptureKey(tensor)
+    if let known = captures[key] { return known }
+    if let symbol, !isInside(symbol.trace) {
       stop("a tensor of the traced function \(symbol.trace.name) is used after that function ended, in \(name)")
     }
-    let captured = addInput(tensor.type, "", .outer(tensor.detached()))
-    let value = (captured.handle.symbol as? Symbol).unsafelyUnwrapped.value
-    captures[key] = (value, symbol)
+    let value = newValues([tensor.type])
+    _ = add(value, tensor.type, "", .outer(tensor), nil)
+    captures[key] = value
     return value
+  }
+
+  /// The number of a tensor that was captured; nil if it was not.
+  func capturedValue(_ tensor: Tensor) -> Int? { captures[CaptureKey(tensor)] }
+
+  /// What was captured so far, in order.
+  var captured: [Tensor] { inputs.compactMap { if case .outer(let tensor) = $0.source { tensor } else { nil } } }
+
+  /// The captured tensors that these outputs depend on.
+  func captured(neededBy outputs: [Tensor]) -> [Tensor] {
+    let needed = needed(outputs.map(value))
+    return inputs.compactMap { input in
+      if case .outer(let tensor) = input.source, needed[input.value] { tensor } else { nil }
+    }
   }
 
   private func isInside(_ other: Trace) -> Bool {
@@ -145,13 +213,15 @@ final class Trace: OperationTracer {
 
   func read(_ variable: Variable) -> Tensor {
     if let parent { return parent.read(variable) }
+    // No program will run later: the value is the one now.
+    if isBody { return untraced { variable.value } }
     return variables[place(of: variable)].current
   }
 
   func write(_ variable: Variable, _ value: Tensor) {
-    if parent != nil {
+    if isBody {
       stop(
-        "\(variable) is written inside of \(name); hand the new value out as a result and write it outside of the loop or branch")
+        "\(variable) is written inside of \(name); hand the new value out as a result and write it outside")
     }
     let i = place(of: variable)
     variables[i].current = value.detached()
@@ -160,16 +230,18 @@ final class Trace: OperationTracer {
 
   private func place(of variable: Variable) -> Int {
     if let place = variablePlaces[ObjectIdentifier(variable)] { return place }
-    let input = addInput(variable.type, variable.name, .variable(variable))
-    variables.append(VariableState(variable: variable, current: input, wasTrainable: variable.isTrainable))
+    let isTrainable = variable.isTrainable
+    let input = add(
+      newValues([variable.type]), variable.type, variable.name, .variable(variable), isTrainable ? variable.leaf : nil)
+    variables.append(VariableState(variable: variable, current: input.withoutHistory, wasTrainable: isTrainable))
     variablePlaces[ObjectIdentifier(variable)] = variables.count - 1
     return variables.count - 1
   }
 
   /// The state for one draw of random numbers, which moves on by `words`.
   func draw(_ generator: Generator, words: UInt64) -> Tensor {
-    if parent != nil {
-      stop("random numbers are drawn inside of \(name); draw them outside of the loop or branch and hand them in")
+    if isBody {
+      stop("random numbers are drawn inside of \(name); draw them outside and hand them in")
     }
     let i: Int
     if let known = generators.firstIndex(where: { $0.generator === generator }) {
@@ -190,6 +262,18 @@ final class Trace: OperationTracer {
     return addInput(type, name, .host(read))
   }
 
+  /// How many words of a generator were drawn so far by one run.
+  func words(of generator: Generator) -> UInt64 { generators.first { $0.generator === generator }?.words ?? 0 }
+
+  /// Runs `body` with a generator back where it had drawn so many words; afterwards it stands where it stood.
+  func replaying<R>(_ generator: Generator, from words: UInt64, _ body: () -> R) -> R {
+    guard let i = generators.firstIndex(where: { $0.generator === generator }) else { return body() }
+    let now = generators[i].words
+    generators[i].words = words
+    defer { generators[i].words = now }
+    return body()
+  }
+
   /// Remembers that the program depends on something of Swift's that is not a tensor.
   func observe(_ observation: Observation) {
     if let parent { return parent.observe(observation) }
@@ -201,21 +285,49 @@ final class Trace: OperationTracer {
   /// The graph that gives these tensors; its inputs are in the order of ``inputs``.
   func finish(_ outputs: [Tensor], names: [String]? = nil) -> Graph {
     let results = outputs.map(value)
+    return graph(results, inputs.map { ($0.value, types[$0.value], $0.name) }, names)
+  }
+
+  /// The graph of some outputs as a function of some inputs; an input that is nil here is not used.
+  func graph(_ results: [Int], _ inputs: [(value: Int?, type: TensorType, name: String)], _ names: [String]? = nil) -> Graph {
     var graph = Graph()
     var number = [Int](repeating: -1, count: types.count)
-    for input in inputs { number[input.value] = graph.addInput(types[input.value], name: input.name) }
-    // Only what the outputs need.
+    for input in inputs {
+      let added = graph.addInput(input.type, name: input.name)
+      if let value = input.value { number[value] = added }
+    }
+    let needed = needed(results)
+    for node in nodes where (0..<node.types.count).contains(where: { needed[node.first + $0] }) {
+      let (operation, kept) = node.operation.without { !needed[node.first + $0] }
+      let added = graph.append(operation, node.inputs.map { number[$0] }, types: kept.map { node.types[$0] })
+      for (i, value) in zip(kept, added) { number[node.first + i] = value }
+    }
+    graph.setOutputs(results.map { number[$0] }, names: names)
+    return graph
+  }
+
+  /// Which values these results depend on.
+  private func needed(_ results: [Int]) -> [Bool] {
     var needed = [Bool](repeating: false, count: types.count)
     for value in results { needed[value] = true }
     for node in nodes.reversed() where (0..<node.types.count).contains(where: { needed[node.first + $0] }) {
       for value in node.inputs { needed[value] = true }
     }
-    for node in nodes where (0..<node.types.count).contains(where: { needed[node.first + $0] }) {
-      let added = graph.append(node.operation, node.inputs.map { number[$0] }, types: node.types)
-      for (i, value) in added.enumerated() { number[node.first + i] = value }
-    }
-    graph.setOutputs(results.map { number[$0] }, names: names)
-    return graph
+    return needed
+  }
+}
+
+extension Operation {
+  /// The operation without results that nobody reads, where it can do without them, and which results are left.
+  ///
+  /// A scan whose gradient nobody took would otherwise stack the states that only the gradient reads.
+  fileprivate func without(_ isUnused: (Int) -> Bool) -> (Operation, kept: [Int]) {
+    let all = Array(0..<resultCount)
+    guard case .scanLoop(var loop) = self else { return (self, all) }
+    let kept = all.filter { $0 < loop.carried || !isUnused($0) }
+    if kept.count == all.count { return (self, all) }
+    loop.body.graph = loop.body.graph.selecting(kept)
+    return (.scanLoop(loop), kept)
   }
 }
 
@@ -243,12 +355,12 @@ package struct Observation {
 @inline(__always) package var isTracing: Bool { apus_thread().pointee.tracer != nil }
 
 /// Runs `body` now also while a trace is being made: for what is made once, such as parameters and optimizer state.
-package func untraced<R>(_ body: () -> R) -> R {
+package func untraced<R, E>(_ body: () throws(E) -> R) throws(E) -> R {
   let state = apus_thread()!
   let before = state.pointee.tracer
   state.pointee.tracer = nil
   defer { state.pointee.tracer = before }
-  return body()
+  return try body()
 }
 
 extension Tensor {

@@ -46,7 +46,9 @@ func descriptor(_ operation: Operation) -> String {
   case .maxPoolIndices(let window): "maxPoolIndices \(descriptor(window))"
   case .stopGradient: "stopGradient"
   case .composite(let composite): descriptor(composite)
-  case .constant, .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall: operation.name
+  case .constant(let constant): "constant type=\(constant.type)"
+  case .call, .conditional, .whileLoop, .whileLoopGradient, .customCall: operation.name
+  case .scanLoop(let loop): "scanLoop length=\(loop.length) reverse=\(loop.reverse)"
   }
 }
 

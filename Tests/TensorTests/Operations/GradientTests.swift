@@ -3,6 +3,18 @@ import Testing
 
 @testable import ApusTensor
 
+/// The weights that make one number of results: no two alike, none zero, signs mixed.
+func weights(_ shape: Shape, _ seed: Int) -> Tensor { Input(shape, .nonzero, seed: seed + 50).tensor(.float64) }
+
+/// A number made of all floating point results.
+func total(_ results: [Tensor]) -> Tensor {
+  var sum = Tensor.zeros([], .float64)
+  for (i, result) in results.enumerated() where result.elementType.isFloatingPoint && result.count > 0 {
+    sum = sum + (result.converted(to: .float64) * weights(result.shape, i)).sum()
+  }
+  return sum
+}
+
 /// Gradients of every operation, and gradients of those, against central differences in float64.
 ///
 /// A difference over ± h is off by h² f‴ / 6 and by the rounding ε |f| / h: with h = 2⁻¹⁶ both are below 10⁻⁹ for the
@@ -10,18 +22,6 @@ import Testing
 @Suite struct OperationGradientTests {
   private static let step = 0x1p-16
   private static let tolerance = 1e-6
-
-  /// The weights that make one number of results: no two alike, none zero, signs mixed.
-  private func weights(_ shape: Shape, _ seed: Int) -> Tensor { Input(shape, .nonzero, seed: seed + 50).tensor(.float64) }
-
-  /// A number made of all floating point results.
-  private func total(_ results: [Tensor]) -> Tensor {
-    var sum = Tensor.zeros([], .float64)
-    for (i, result) in results.enumerated() where result.elementType.isFloatingPoint && result.count > 0 {
-      sum = sum + (result.converted(to: .float64) * weights(result.shape, i)).sum()
-    }
-    return sum
-  }
 
   /// The gradients of `f` by differences; `x` is what each of the arguments is.
   private func differences(_ x: [Tensor], _ f: ([Tensor]) -> Tensor) -> [Tensor] {
@@ -90,6 +90,7 @@ import Testing
       let x = sample.gradients.map { sample.inputs[$0].tensor(.float64) }
       // More than a few dozen elements show nothing that fewer do not.
       guard x.reduce(0, { $0 + $1.count }) <= 90 else { continue }
+      if case .whileLoop = sample.operation { continue }  // its gradient has none
       func slope(_ x: [Tensor]) -> Tensor {
         zip(gradient(at: x, of: f), x.indices).reduce(Tensor.zeros([], .float64)) {
           $0 + ($1.0 * weights($1.0.shape, $1.1 + 20)).sum()

@@ -1,0 +1,78 @@
+import ApusIR
+import CApusKernels
+
+/// One call of a plan: reads operands, writes results that have their places already.
+protocol Kernel: Sendable {
+  /// What profiles call it.
+  var name: String { get }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError)
+  /// Whether result `result` may lie in the memory of operand `i` if nobody needs the operand any more and both are laid out alike.
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool
+  /// Whether it only reads its operands and writes its results, so that it may run beside others.
+  var isPure: Bool { get }
+}
+
+extension Kernel {
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool { false }
+  var isPure: Bool { true }
+}
+
+/// Any operation, as eager execution runs it.
+struct OperationKernel: Kernel {
+  let operation: Operation
+  var name: String { operation.name }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
+
+  var isPure: Bool { operation.functions.isEmpty && !operation.isCustomCall }
+
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool {
+    switch operation {
+    case .unary, .binary, .compare, .select, .convert: true
+    case .activationGradient(let kind): kind.code != nil
+    case .dynamicUpdateSlice, .scatter, .scatterAlong, .scatterND: i == 0
+    case .composite(let composite):
+      switch composite {
+      case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient: true
+      case .optimizerStep(let rule): result == 0 ? i == 0 : i == result + 1 && i < 2 + rule.stateCount
+      case .layerNorm, .layerNormGradient, .rmsNorm, .rmsNormGradient, .batchNorm, .batchNormGradient, .batchNormInference,
+        .softmaxCrossEntropy, .softmaxCrossEntropyGradient, .linear, .attention, .attentionGradient, .rope, .lstmCell,
+        .lstmCellGradient, .gruCell, .gruCellGradient:
+        false
+      }
+    case .bitcast, .fill, .iota, .random, .constant, .broadcast, .reshape, .transpose, .slice, .pad, .concatenate, .reverse,
+      .dynamicSlice, .triangle, .reduce, .argReduce, .scan, .sort, .topK, .gather, .takeAlong, .gatherND, .dot, .quantizedDot,
+      .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient, .maxPoolIndices,
+      .stopGradient, .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop, .customCall:
+      false
+    }
+  }
+}
+
+/// An optimizer's step of many small parameters.
+struct OptimizerGroupKernel: Kernel {
+  let rule: OptimizerRule
+  let count: Int
+  var name: String { "\(rule.kind)Step of \(count)" }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { CPU.run(optimizerSteps: rule, count, inputs, out) }
+
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool {
+    let (operands, results) = (4 + rule.stateCount, 1 + rule.stateCount)
+    guard i / operands == result / results else { return false }
+    let (k, r) = (i % operands, result % results)
+    return r == 0 ? k == 0 : k == r + 1
+  }
+}
+
+/// The same elements in another layout.
+struct CopyKernel: Kernel {
+  var name: String { "copy" }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { out[0].assign(inputs[0]) }
+}
+
+/// A group of elementwise operations in one pass.
+struct TileKernel: Kernel {
+  let name: String
+  let program: TileProgram
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { program.run(inputs + out) }
+  func canOverwrite(_ i: Int, _ result: Int) -> Bool { true }
+}

@@ -1,5 +1,0 @@
-extension Operation {
-  func propagateControlFlow(_ gradients: [Tensor?], _ sink: GradientSink) {
-    missingGradient()
-  }
-}
