@@ -65,12 +65,12 @@ extension Lowering {
     for kind in ArgReductionKind.allCases {
       let expected = Self.region([self.type(x[0]).elementType, type, self.type(x[0]).elementType, type].map { TensorType([], $0) }) {
         add in
-        // Arguments: both values, then both positions.
-        let strict = add(.compare(kind == .max ? .greater : .less), [0, 1])
+        // Arguments: a value and its position, twice.
+        let strict = add(.compare(kind == .max ? .greater : .less), [0, 2])
         let better = isFloating ? add(.binary(.or), [strict, add(.compare(.notEqual), [0, 0])]) : strict
-        let tie = add(.binary(.and), [add(.compare(.equal), [0, 1]), add(.compare(.less), [2, 3])])
+        let tie = add(.binary(.and), [add(.compare(.equal), [0, 2]), add(.compare(.less), [1, 3])])
         let earlier = add(.binary(.or), [better, tie])
-        return [add(.select, [better, 0, 1]), add(.select, [earlier, 2, 3])]
+        return [add(.select, [better, 0, 2]), add(.select, [earlier, 1, 3])]
       }
       guard Self.matches(region, expected) else { continue }
       scope.useNumber(x[2])
@@ -139,6 +139,7 @@ extension Lowering {
       throw fail("windows of several tensors are not understood")
     }
     try regions(1)
+    if let scan = try scan() { return [scan] }
     let (window, order) = try window()
     let type = type(x[0]).elementType
     let kind: WindowReductionKind
@@ -150,6 +151,35 @@ extension Lowering {
     scope.useNumber(x[1])
     let y = try one(.reduceWindow(kind, window), try transpose(x[0], order))
     return [try transpose(y, inverse(order))]
+  }
+
+  /// Windows as long as one dimension that end, or begin, at each element: a running sum or extreme.
+  private func scan() throws(GraphTextError) -> Int? {
+    let x = op.operands
+    let (shape, rank) = (shape(x[0]), shape(x[0]).count)
+    guard let size = try optionalList("window_dimensions"), size.count == rank, rank > 0,
+      let padding = try op.attributes["padding"].map({ value throws(GraphTextError) in try pairs(value, rank) })
+    else { return nil }
+    let long = (0..<rank).filter { size[$0] != 1 }
+    for name in ["window_strides", "window_dilations", "base_dilations"] {
+      if let values = try optionalList(name), values.contains(where: { $0 != 1 }) { return nil }
+    }
+    guard long.count == 1, size[long[0]] == shape[long[0]], type(x[0]).elementType != .bool else { return nil }
+    let (axis, n) = (long[0], shape[long[0]])
+    let isStill = (0..<rank).allSatisfy { $0 == axis || (padding[2 * $0] == 0 && padding[2 * $0 + 1] == 0) }
+    let ends = [padding[2 * axis], padding[2 * axis + 1]]
+    guard isStill, ends == [n - 1, 0] || ends == [0, n - 1] else { return nil }
+    let extremes = type(x[0]).elementType.extremes
+    let kind: ScanKind
+    switch combiner(op.regions[0]) {
+    case .add? where isNumber(x[1], .int(0)): kind = .sum
+    case .mul? where isNumber(x[1], .int(1)): kind = .product
+    case .max? where isNumber(x[1], extremes.low): kind = .max
+    case .min? where isNumber(x[1], extremes.high): kind = .min
+    default: return nil
+    }
+    scope.useNumber(x[1])
+    return try one(.scan(kind, axis: axis, reverse: ends[0] == 0, exclusive: false), x[0])
   }
 
   /// The gradient of a maximum.

@@ -504,18 +504,31 @@ extension Lowering {
       let values = try pairs(padding, n)
       for i in 0..<n { (low[i], high[i]) = (values[2 * i], values[2 * i + 1]) }
     }
-    guard try integer("batch_group_count", default: 1) == 1 else { throw fail("batch_group_count must be 1") }
+    var groups = try integer("feature_group_count", default: 1)
+    let batchGroups = try integer("batch_group_count", default: 1)
+    var samples = try transpose(x, image)
+    if batchGroups != 1 {
+      // Each group of samples has output channels of its own: as if they were groups of channels.
+      let size = Array(shape(samples))
+      guard groups == 1, batchGroups > 1, size[0] % batchGroups == 0, size.count < Shape.maxRank else {
+        throw fail("batch_group_count does not divide the batch")
+      }
+      let split = try reshape(samples, Shape([batchGroups, size[0] / batchGroups] + size[1...]))
+      let moved = try transpose(split, [1, 0] + Array(2..<(size.count + 1)))
+      samples = try reshape(moved, Shape([size[0] / batchGroups, batchGroups * size[1]] + size[2...]))
+      groups = batchGroups
+    }
     let p = ConvolutionParameters(
       stride: try perDimension("stride", "window_strides"), padLow: low, padHigh: high,
       kernelDilation: try perDimension("rhs_dilate", "rhs_dilation"), inputDilation: try perDimension("lhs_dilate", "lhs_dilation"),
-      groups: try integer("feature_group_count", default: 1))
+      groups: groups)
     var weight = try transpose(w, kernel)
     if case .list(let flags)? = window["reverse"] ?? op.attributes["window_reversal"] {
       let reversed = flags.indices.filter { flags[$0] == .number(.bool(true)) }.map { $0 + 2 }
       if !reversed.isEmpty { weight = try one(.reverse(Axes(try axes(reversed, n + 2))), weight) }
     }
     let type = try result().elementType
-    let y = try one(.convolution(p), try convert(try transpose(x, image), type), try convert(weight, type))
+    let y = try one(.convolution(p), try convert(samples, type), try convert(weight, type))
     return try transpose(y, inverse(output))
   }
 

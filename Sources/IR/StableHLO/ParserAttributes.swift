@@ -213,7 +213,11 @@ extension MLIRLexer {
     switch peek {
     case .number, .word("true"), .word("false"):
       let number = try literalNumber()
-      if try accept(":") { _ = try word() }
+      // A colon may also begin the operation's types.
+      let here = start
+      if try accept(":") {
+        if case .word(let type) = peek, type != "tensor" { _ = try next() } else { try seek(here) }
+      }
       return .number(number)
     case .string(let bytes):
       _ = try next()
