@@ -128,7 +128,8 @@ struct PlanBuilder {
     var inputs = operands
     if program.hasRowReduction {
       // Rows are read as they lie if their elements are adjacent, or one repeated.
-      for i in inputs.indices where inputs[i].layout.shape == shape && !(0...1).contains(inputs[i].layout.strides[shape.count - 1]) {
+      for i in inputs.indices
+      where inputs[i].layout.shape == shape && !(0...1).contains(inputs[i].layout.strides[shape.count - 1]) {
         inputs[i] = rowMajorCopy(node.inputs[i], inputs[i])
       }
     }

@@ -136,7 +136,8 @@ struct Term {
   func matmul(_ other: Term) -> Term {
     let batch = Axes(0..<(rank - 2))
     return builder.apply(
-      .dot(DotDimensions(lhsBatch: batch, rhsBatch: batch, lhsContracting: [rank - 1], rhsContracting: [rank - 2])), [self, other])[0]
+      .dot(DotDimensions(lhsBatch: batch, rhsBatch: batch, lhsContracting: [rank - 1], rhsContracting: [rank - 2])),
+      [self, other])[0]
   }
 
   static func + (a: Term, b: Term) -> Term { a.binary(.add, b) }

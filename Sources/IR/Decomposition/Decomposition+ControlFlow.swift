@@ -60,7 +60,8 @@ extension WhileLoop {
     let count = b.apply(
       .whileLoop(
         WhileLoop(
-          condition: Function("\(condition.name)_more", more.finish(moreResult)), body: counted(forwardTypes), carried: 1 + carried)),
+          condition: Function("\(condition.name)_more", more.finish(moreResult)), body: counted(forwardTypes),
+          carried: 1 + carried)),
       [number] + states + constants)[0]
 
     // (rounds left, gradients…, sums…, states…, constants…).

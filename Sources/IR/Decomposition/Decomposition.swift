@@ -36,7 +36,7 @@ extension Operation {
     case .topK(let k, let axis, let largest):
       results = b.apply(.sort(axis: axis, descending: largest), x).map { $0.slice(axis, 0, k) }
     case .gather(let axis): results = [gathered(x[0], x[1], axis)]
-    case .takeAlong(let axis): 
+    case .takeAlong(let axis):
       results = [b.apply(.gatherND, [x[0], coordinates(x[0], x[1], axis)])[0].reshape(x[1].shape)]
     case .scatter(let kind, let axis): results = [scattered(kind, x, axis)]
     case .scatterAlong(let kind, let axis):

@@ -21,7 +21,8 @@ extension Lowering {
   ///   - batching: pairs of dimensions of the operand and of the indices that go together.
   ///   - clamped: whether indices are moved inside.
   private func indexing(
-    _ x: Int, _ indices: Int, single: [Int], batching: [Int], indexBatching: [Int], map: [Int], vectorDimension: Int, clamped: Bool
+    _ x: Int, _ indices: Int, single: [Int], batching: [Int], indexBatching: [Int], map: [Int], vectorDimension: Int,
+    clamped: Bool
   ) throws(GraphTextError) -> Indexing {
     let (shape, rank) = (self.shape(x), self.shape(x).count)
     let indexShape = self.shape(indices)
@@ -106,7 +107,8 @@ extension Lowering {
     let kind: ScatterKind
     if region.scope.nodes.isEmpty && region.argumentCount == 2 && region.outputs == [1] {
       kind = .set
-    } else if region.scope.nodes.count == 1, region.argumentCount == 2, case .binary(let binary) = region.scope.nodes[0].operation,
+    } else if region.scope.nodes.count == 1, region.argumentCount == 2,
+      case .binary(let binary) = region.scope.nodes[0].operation,
       region.scope.nodes[0].inputs == [0, 1], region.outputs == [2]
     {
       switch binary {
@@ -147,9 +149,11 @@ extension Lowering {
       isInside = try isInside.map { before throws(GraphTextError) in try one(.binary(.and), before, both) } ?? both
     }
     guard let isInside else { throw fail("no dimension is indexed") }
-    let beyond = try append(.pad(low: [0, 0], high: [0, i.indexed.count - 1], interior: [0, 0]), [
-      try append(.fill([count, 1], .int64, .int(size[0])), [])[0], try append(.fill([], .int64, .int(0)), [])[0],
-    ])[0]
+    let beyond = try append(
+      .pad(low: [0, 0], high: [0, i.indexed.count - 1], interior: [0, 0]),
+      [
+        try append(.fill([count, 1], .int64, .int(size[0])), [])[0], try append(.fill([], .int64, .int(0)), [])[0],
+      ])[0]
     let places = try one(.select, try broadcast(isInside, shape(i.coordinates)), i.coordinates, beyond)
     var (none, high) = (Shape(repeating: 0, count: size.count), Shape(repeating: 0, count: size.count))
     high[0] = 1

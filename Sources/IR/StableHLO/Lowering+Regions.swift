@@ -63,7 +63,9 @@ extension Lowering {
     let region = op.regions[0]
     let isFloating = self.type(x[0]).elementType.isFloatingPoint
     for kind in ArgReductionKind.allCases {
-      let expected = Self.region([self.type(x[0]).elementType, type, self.type(x[0]).elementType, type].map { TensorType([], $0) }) {
+      let expected = Self.region(
+        [self.type(x[0]).elementType, type, self.type(x[0]).elementType, type].map { TensorType([], $0) }
+      ) {
         add in
         // Arguments: a value and its position, twice.
         let strict = add(.compare(kind == .max ? .greater : .less), [0, 2])
@@ -97,7 +99,9 @@ extension Lowering {
   /// Whether a region is this one; unknowns in another order are another region.
   static func matches(_ region: ParsedRegion, _ expected: Expected) -> Bool {
     let nodes = region.scope.nodes
-    guard region.scope.captures.isEmpty, nodes.count == expected.nodes.count, region.outputs == expected.outputs else { return false }
+    guard region.scope.captures.isEmpty, nodes.count == expected.nodes.count, region.outputs == expected.outputs else {
+      return false
+    }
     return zip(nodes, expected.nodes).allSatisfy { node, other in
       node.inputs == other.inputs && "\(node.operation)" == other.operation
     }
@@ -120,7 +124,9 @@ extension Lowering {
     let stride = try numbers("window_strides", preset: 1)
     let dilation = try numbers("window_dilations", preset: 1)
     guard try numbers("base_dilations", preset: 1).allSatisfy({ $0 == 1 }) else { throw fail("base_dilations must be 1") }
-    let padding = try op.attributes["padding"].map { value throws(GraphTextError) in try pairs(value, rank) } ?? Array(repeating: 0, count: 2 * rank)
+    let padding =
+      try op.attributes["padding"].map { value throws(GraphTextError) in try pairs(value, rank) }
+      ?? Array(repeating: 0, count: 2 * rank)
     let isTrivial = (0..<rank).map { i in size[i] == 1 && stride[i] == 1 && padding[2 * i] == 0 && padding[2 * i + 1] == 0 }
     let still = (0..<rank).filter { isTrivial[$0] }
     guard still.count >= 2, (3...5).contains(rank) else { throw fail("windows over 1 to 3 of 3 to 5 dimensions are possible") }

@@ -43,7 +43,8 @@ struct Lowering {
       return values
     case .dense(let literal, let type):
       switch literal {
-      case .splat(.int(let value)): return type.shape.elementCount <= 64 ? Array(repeating: value, count: type.shape.elementCount) : nil
+      case .splat(.int(let value)):
+        return type.shape.elementCount <= 64 ? Array(repeating: value, count: type.shape.elementCount) : nil
       case .list(_, let numbers):
         var values: [Int] = []
         for number in numbers {
@@ -61,7 +62,8 @@ struct Lowering {
   func optionalList(_ names: String..., limit: Int = TextLimits.size) throws(GraphTextError) -> Shape? {
     for name in names {
       guard let attribute = op.attributes[name] else { continue }
-      guard let values = integers(attribute), values.count <= Shape.maxRank, values.allSatisfy({ abs(Double($0)) <= Double(limit) })
+      guard let values = integers(attribute), values.count <= Shape.maxRank,
+        values.allSatisfy({ abs(Double($0)) <= Double(limit) })
       else { throw fail("\(name) must be at most \(Shape.maxRank) integers of a size that makes sense") }
       return Shape(values)
     }
@@ -310,7 +312,9 @@ extension Lowering {
     case .bytes(let bytes):
       if type.elementType == .bool {
         // One bit each in MLIR: only a splat is unambiguous.
-        guard bytes == [0] || bytes == [0xFF] || bytes == [1] else { throw fail("bool constants must be written as true and false") }
+        guard bytes == [0] || bytes == [0xFF] || bytes == [1] else {
+          throw fail("bool constants must be written as true and false")
+        }
         guard type.shape.isEmpty else { return .fill(type.shape, .bool, .bool(bytes != [0])) }
         let byte: [UInt8] = [bytes == [0] ? 0 : 1]
         return .constant(byte.withUnsafeBytes { Constant(type, bytes: $0) })
@@ -520,7 +524,8 @@ extension Lowering {
     }
     let p = ConvolutionParameters(
       stride: try perDimension("stride", "window_strides"), padLow: low, padHigh: high,
-      kernelDilation: try perDimension("rhs_dilate", "rhs_dilation"), inputDilation: try perDimension("lhs_dilate", "lhs_dilation"),
+      kernelDilation: try perDimension("rhs_dilate", "rhs_dilation"),
+      inputDilation: try perDimension("lhs_dilate", "lhs_dilation"),
       groups: groups)
     var weight = try transpose(w, kernel)
     if case .list(let flags)? = window["reverse"] ?? op.attributes["window_reversal"] {

@@ -18,6 +18,8 @@ struct ModuleParser {
   /// Where each function's arguments begin.
   private var places: [String: Int] = [:]
   private var entry: String?
+  /// Functions that are not private, in the order of the text.
+  private(set) var publicNames: [String] = []
   private var functions: [String: (function: Function, size: Int)] = [:]
   private var open: Set<String> = []
 
@@ -62,6 +64,7 @@ struct ModuleParser {
       let name = try lexer.symbol()
       guard places.updateValue(lexer.start, forKey: name) == nil else { throw lexer.error("there are two functions @\(name)") }
       if name == "main" || (entry == nil && isPublic) { entry = name }
+      if isPublic { publicNames.append(name) }
       try lexer.skipBalanced("(", ")")
       if lexer.peek == .arrow {
         _ = try lexer.next()
@@ -118,6 +121,12 @@ struct ModuleParser {
     guard let entry else { throw lexer.error("there is no public function") }
     open.insert(entry)
     return try read(entry, weights: weights).graph
+  }
+
+  /// A public function as a graph.
+  mutating func program(_ symbol: String, _ weights: (String, TensorType) -> Constant?) throws(GraphTextError) -> Graph {
+    open = [symbol]
+    return try read(symbol, weights: weights).graph
   }
 
   /// A function by its name in the text.
@@ -279,7 +288,8 @@ struct ParsedRegion {
 
   /// The region if it does nothing but call a function with its arguments and values from outside, and return the results.
   var call: (function: Function, outer: [Int])? {
-    guard scope.nodes.count == 1, case .call(let function) = scope.nodes[0].operation, outputs.elementsEqual(scope.nodes[0].results)
+    guard scope.nodes.count == 1, case .call(let function) = scope.nodes[0].operation,
+      outputs.elementsEqual(scope.nodes[0].results)
     else { return nil }
     let inputs = scope.nodes[0].inputs
     guard inputs.count >= argumentCount, inputs[..<argumentCount].elementsEqual(scope.arguments.map(\.value)) else { return nil }

@@ -114,7 +114,9 @@ extension ModuleParser {
     switch op.name {
     case "stablehlo.constant":
       if lexer.peek == .mark("{") { try merge(&op) }
-      guard case .word("dense") = lexer.peek else { throw lexer.error("expected dense<…>; the constant is left out or of another kind") }
+      guard case .word("dense") = lexer.peek else {
+        throw lexer.error("expected dense<…>; the constant is left out or of another kind")
+      }
       let value = try lexer.attribute(0)
       guard case .dense(_, let type) = value else { throw lexer.error("expected dense<…>") }
       op.attributes["value"] = value

@@ -140,7 +140,8 @@ extension FunctionPrinter {
       let batch =
         d.lhsBatch.isEmpty ? "" : ", batching_dims = \(MLIRLiteral.list(d.lhsBatch)) x \(MLIRLiteral.list(d.rhsBatch))"
       return one(
-        "dot_general", batch + ", contracting_dims = \(MLIRLiteral.list(d.lhsContracting)) x \(MLIRLiteral.list(d.rhsContracting))")
+        "dot_general",
+        batch + ", contracting_dims = \(MLIRLiteral.list(d.lhsContracting)) x \(MLIRLiteral.list(d.rhsContracting))")
     case .convolution(let p): return x.count == 3 ? nil : [convolution(p, x, inputs, results[0])]
     case .reduceWindow(let kind, let window):
       switch kind {

@@ -28,13 +28,17 @@ final class ModulePrinter {
     let inputs: [TensorType]
   }
 
-  fileprivate let constants: Graph.ConstantText
+  var constants: Graph.ConstantText
   private(set) var functions: [String] = []
-  private var symbols: Set<String> = ["main"]
+  private var symbols: Set<String>
   private var named: [Function: String] = [:]
   private var expansions: [Expansion: String] = [:]
 
-  init(_ constants: Graph.ConstantText) { self.constants = constants }
+  /// - Parameter reserved: names that functions of the program itself have.
+  init(_ constants: Graph.ConstantText, reserved: Set<String> = ["main"]) {
+    self.constants = constants
+    symbols = reserved
+  }
 
   static func sanitized(_ name: String) -> String {
     var text = ""
@@ -111,7 +115,8 @@ final class ModulePrinter {
       type.mlir + (name.isEmpty ? "" : " {apus.name = \(MLIRLiteral.string(name))}")
     }
     let attribute = name == nil || name == symbol ? "" : " attributes {apus.name = \(MLIRLiteral.string(name ?? ""))}"
-    return "  func.func \(role) @\(symbol)(\(arguments.joined(separator: ", "))) -> (\(results.joined(separator: ", ")))\(attribute) {\n"
+    return
+      "  func.func \(role) @\(symbol)(\(arguments.joined(separator: ", "))) -> (\(results.joined(separator: ", ")))\(attribute) {\n"
       + writer.text + "  }\n"
   }
 }
@@ -148,7 +153,8 @@ final class FunctionPrinter {
 
   /// `operation operands`, its result named; `rest` comes before the types.
   @discardableResult
-  func write(_ operation: String, _ operands: [String], rest: String = "", _ inputs: [TensorType], _ result: TensorType) -> String {
+  func write(_ operation: String, _ operands: [String], rest: String = "", _ inputs: [TensorType], _ result: TensorType) -> String
+  {
     let name = fresh()
     let separator = operands.isEmpty ? "" : " "
     line("\(name) = \(operation)\(separator)\(operands.joined(separator: ", "))\(rest) : \(Self.signature(inputs, [result]))")

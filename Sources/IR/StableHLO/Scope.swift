@@ -77,7 +77,8 @@ final class TextScope {
   func useNumber(_ value: Int) { starts.insert(value) }
 
   /// The graph. Inputs: the arguments, then those captured values in the order of `outer` (default: all that are needed).
-  func finish(_ outputs: [Int], names outputNames: [String]? = nil, capturing outer: [Int]? = nil) -> (graph: Graph, outer: [Int]) {
+  func finish(_ outputs: [Int], names outputNames: [String]? = nil, capturing outer: [Int]? = nil) -> (graph: Graph, outer: [Int])
+  {
     var uses = [Int](repeating: 0, count: types.count)
     for node in nodes { for value in node.inputs { uses[value] += 1 } }
     for value in outputs { uses[value] += 1 }

@@ -83,7 +83,9 @@ public final class CompiledFunction<Results, each Argument: TensorTree> {
     let entry = Entry(signature: signature, program: program, template: template)
     entries.append(entry)
     report.traces.append(
-      .init(call: report.calls, reason: reason, seconds: program.seconds, memory: program.plan.memory, kernels: program.plan.kernelCount)
+      .init(
+        call: report.calls, reason: reason, seconds: program.seconds, memory: program.plan.memory,
+        kernels: program.plan.kernelCount)
     )
     return entry
   }

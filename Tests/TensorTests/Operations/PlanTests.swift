@@ -20,7 +20,9 @@ import Testing
               $0 + square($1).sum()
             }
           }
-          return slopes.enumerated().reduce(Tensor.zeros([], .float64)) { $0 + square($1.element * 0.3 + Double($1.offset)).sum() }
+          return slopes.enumerated().reduce(Tensor.zeros([], .float64)) {
+            $0 + square($1.element * 0.3 + Double($1.offset)).sum()
+          }
         }
       }
       let captured = program.program(x)

@@ -83,7 +83,8 @@ struct GraphSample: CustomStringConvertible {
     samples.append(
       try GraphSample("constants", []) { g in
         let tensors = [
-          Tensor([1.5, -0.0, 3e-9, 1e30] as [Float], shape: [2, 2]), Tensor([Float.nan], shape: []), Tensor([true, false], shape: [2]),
+          Tensor([1.5, -0.0, 3e-9, 1e30] as [Float], shape: [2, 2]), Tensor([Float.nan], shape: []),
+          Tensor([true, false], shape: [2]),
           Tensor.zeros([0, 3]), Tensor((0..<100).map { Double($0) / 7 }, shape: [100]),
           Tensor([Int64.min, -1, Int64.max], shape: [3]), Tensor([-7] as [Int64], shape: []), Tensor([true], shape: []),
           Tensor([1.0, .infinity, 0.1] as [Float], shape: [3]).converted(to: .bfloat16),
@@ -99,7 +100,8 @@ struct GraphSample: CustomStringConvertible {
           let values: [Scalar] =
             type == .bool
             ? [.bool(true), .bool(false)]
-            : type.isInteger ? [.int(3), .int(type.isSigned ? -3 : 200)] : [.double(0.1), .double(-.infinity), .double(1e-5), .double(1e20)]
+            : type.isInteger
+              ? [.int(3), .int(type.isSigned ? -3 : 200)] : [.double(0.1), .double(-.infinity), .double(1e-5), .double(1e20)]
           return try values.map { try add(&g, .fill($0 == values[0] ? [2, 0, 3] : [2], type, $0)) }
         }
       })
@@ -141,7 +143,9 @@ struct GraphSample: CustomStringConvertible {
               .scanLoop(ScanLoop(body: step, carried: 1, sequences: 1, length: 4, reverse: reverse)), [0, 1, 2]))
         })
     }
-    var fused = try function("relu of sum", [vector, vector]) { g in [try add(&g, .unary(.relu), try add(&g, .binary(.add), 0, 1))] }
+    var fused = try function("relu of sum", [vector, vector]) { g in
+      [try add(&g, .unary(.relu), try add(&g, .binary(.add), 0, 1))]
+    }
     fused.role = .fusion
     samples.append(
       try GraphSample("calls", [x, x]) { g in
@@ -154,7 +158,8 @@ struct GraphSample: CustomStringConvertible {
       let states = Array(repeating: x * x, count: rule.stateCount)
       samples.append(
         try GraphSample(
-          "\(rule.kind) \(rule.stateCount)", [x, x + 1] + states + [Tensor([0.1, 0.01] as [Double], shape: [2]), Tensor([3] as [Int64], shape: [])]
+          "\(rule.kind) \(rule.stateCount)",
+          [x, x + 1] + states + [Tensor([0.1, 0.01] as [Double], shape: [2]), Tensor([3] as [Int64], shape: [])]
         ) { g in Array(try g.append(.composite(.optimizerStep(rule)), Array(g.inputs))) })
     }
     samples += try randoms()
@@ -180,7 +185,8 @@ struct GraphSample: CustomStringConvertible {
     let real: [ElementType] = [.float64, .float32, .float16, .bfloat16]
     var parameters: [RandomParameters] = real.flatMap { type in
       [
-        RandomParameters(.uniform(low: -1, high: 2), [3, 7], type), RandomParameters(.normal(mean: 1, standardDeviation: 2), [19], type),
+        RandomParameters(.uniform(low: -1, high: 2), [3, 7], type),
+        RandomParameters(.normal(mean: 1, standardDeviation: 2), [19], type),
         RandomParameters(.truncatedNormal(mean: 0, standardDeviation: 1, low: -1, high: 3), [23], type),
         RandomParameters(.truncatedNormal(mean: 0, standardDeviation: 1, low: 1, high: 1.5), [5], type),
       ]
@@ -189,10 +195,13 @@ struct GraphSample: CustomStringConvertible {
       RandomParameters(.bernoulli(probability: 0.3), [50], .bool), RandomParameters(.permutation, [17], .int64),
       RandomParameters(.bits, [9], .int32), RandomParameters(.integers(low: -5, high: 100), [30], .int32),
       RandomParameters(.integers(low: -(1 << 62), high: 1 << 62), [30], .int64),
-      RandomParameters(.integers(low: 0, high: 1 << 40), [4], .int64), RandomParameters(.uniform(low: 0, high: 1), [0, 2], .float32),
+      RandomParameters(.integers(low: 0, high: 1 << 40), [4], .int64),
+      RandomParameters(.uniform(low: 0, high: 1), [0, 2], .float32),
     ]
     return try parameters.enumerated().map { i, p in
-      var sample = try GraphSample("random \(p.kind) \(p.shape) \(p.elementType)", [Tensor([0x1234_5678_9abc, Int64(i)], shape: [2])]) { g in
+      var sample = try GraphSample(
+        "random \(p.kind) \(p.shape) \(p.elementType)", [Tensor([0x1234_5678_9abc, Int64(i)], shape: [2])]
+      ) { g in
         Array(try g.append(.random(p), [0]))
       }
       sample.ulps = 64

@@ -13,7 +13,8 @@ extension Graph {
       var operation = node.operation
       if case .fill(let shape, let type, let value) = operation {
         let number: Scalar =
-          type == .bool ? .bool(value.double != 0) : type.isInteger ? .int(Int(value.double)) : .double(type.rounded(value.double))
+          type == .bool
+          ? .bool(value.double != 0) : type.isInteger ? .int(Int(value.double)) : .double(type.rounded(value.double))
         operation = .fill(shape, type, number)
       }
       if case .constant(let constant) = operation {
@@ -69,7 +70,8 @@ extension Graph {
       }
     }
     if usesIndices { return }
-    let text = sample.graph.stableHLO().replacingOccurrences(of: "stablehlo.composite \"apus.", with: "stablehlo.composite \"some.")
+    let text = sample.graph.stableHLO().replacingOccurrences(
+      of: "stablehlo.composite \"apus.", with: "stablehlo.composite \"some.")
     let parsed: Graph
     do { parsed = try Graph(stableHLO: text) } catch {
       Issue.record("\(sample): \(error)\n\(text.prefix(3000))")
