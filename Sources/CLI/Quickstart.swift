@@ -64,6 +64,14 @@ struct Quickstart: AsyncParsableCommand {
       "\(grouped(model.parameters.reduce(0) { $0 + $1.shape.elementCount })) parameters, \(epochs) epochs of \(loader.count) steps"
     )
 
+    // Forward, backward and optimizer as one program.
+    let trainingStep = compile("training step") { (images: Tensor, labels: Tensor) -> (Tensor, Tensor) in
+      let logits = model(images)
+      let loss = crossEntropy(logits, labels)
+      optimizer.step(minimizing: loss)
+      return (loss, (logits.argMax(axis: 1) .== labels).sum())
+    }
+
     let started = Clock.seconds()
     let steps = epochs * loader.count
     var step = 0
@@ -72,10 +80,8 @@ struct Quickstart: AsyncParsableCommand {
       var progress = TrainingProgress(epoch: epoch, of: epochs, steps: loader.count)
       for (images, labels) in loader {
         optimizer.learningRate = oneCycle(step, of: steps)
-        let logits = model(images)
-        let loss = crossEntropy(logits, labels)
-        optimizer.step(minimizing: loss)
-        progress.add(loss: loss, hits: (logits.argMax(axis: 1) .== labels).sum(), images: labels.count)
+        let (loss, hits) = trainingStep(images, labels)
+        progress.add(loss: loss, hits: hits, images: labels.count)
         step += 1
       }
       progress.end()

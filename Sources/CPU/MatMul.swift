@@ -111,6 +111,13 @@ extension CPU {
       p.bias_stride = Int64(bias.strides[bias.strides.count - 1])
     }
     if let activation = epilogue.activation { p.activation = activation.epilogue }
+    if let residual = epilogue.residual {
+      p.residual = UnsafeRawPointer(residual.pointer)
+      p.residual_row = p.n
+      p.residual_col = 1
+      p.residual_after = epilogue.residualComesAfter ? 1 : 0
+    }
+    if let packed = epilogue.packed { p.packed_b = UnsafeRawPointer(packed.pointer) }
     // Batch dimensions: sizes of 1 are left out; what then exceeds the kernel's limit is looped over here.
     var dims: [(size: Int, a: Int, b: Int, c: Int)] = []
     var c = lhs.rows * rhs.columns
@@ -124,11 +131,12 @@ extension CPU {
   private static func run(_ p: inout apus_matmul, _ dims: [(size: Int, a: Int, b: Int, c: Int)], _ bytes: Int) {
     if dims.count > Int(APUS_MATMUL_MAX_BATCH_RANK) {
       let outer = dims[0]
-      let (a, b, c) = (p.a, p.b, p.c)
+      let (a, b, c, residual) = (p.a, p.b, p.c, p.residual)
       for i in 0..<outer.size {
         p.a = a.map { $0 + i * outer.a * bytes }
         p.b = b.map { $0 + i * outer.b * bytes }
         p.c = c.map { $0 + i * outer.c * bytes }
+        p.residual = residual.map { $0 + i * outer.c * bytes }
         run(&p, Array(dims.dropFirst()), bytes)
       }
       return
@@ -139,6 +147,9 @@ extension CPU {
       withUnsafeMutableBytes(of: &p.a_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.a) }
       withUnsafeMutableBytes(of: &p.b_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.b) }
       withUnsafeMutableBytes(of: &p.c_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.c) }
+      if p.residual != nil {
+        withUnsafeMutableBytes(of: &p.residual_batch) { $0.bindMemory(to: Int64.self)[i] = Int64(d.c) }
+      }
     }
     apus_matmul_run(&p)
   }

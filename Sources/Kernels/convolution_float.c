@@ -41,25 +41,32 @@
 #endif
 #endif
 
-#define DISPATCH(name, g)                                                                       \
-  switch (apus_current_isa()) {                                                                 \
-    CASES(name, g)                                                                              \
-  }
+// The function of the current instruction set for the type.
+#define BY_TYPE(isa, call, ...) (type == APUS_F64 ? call##_double_##isa(__VA_ARGS__) : call##_float_##isa(__VA_ARGS__))
 #if defined(__aarch64__)
-#define CASES(name, g)                                                                          \
-  case APUS_ISA_NEON: (g)->type == APUS_F64 ? name##_double_neon(g) : name##_float_neon(g); return; \
-  case APUS_ISA_BASELINE: case APUS_ISA_AVX2: case APUS_ISA_AVX512: break;
+#define DISPATCH(call, ...) BY_TYPE(neon, call, __VA_ARGS__)
 #elif defined(__x86_64__)
-#define CASES(name, g)                                                                          \
-  case APUS_ISA_BASELINE: (g)->type == APUS_F64 ? name##_double_baseline(g) : name##_float_baseline(g); return; \
-  case APUS_ISA_AVX2: (g)->type == APUS_F64 ? name##_double_avx2(g) : name##_float_avx2(g); return; \
-  case APUS_ISA_AVX512: (g)->type == APUS_F64 ? name##_double_avx512(g) : name##_float_avx512(g); return; \
-  case APUS_ISA_NEON: break;
+#define DISPATCH(call, ...)                                                        \
+  (apus_current_isa() == APUS_ISA_AVX512 ? BY_TYPE(avx512, call, __VA_ARGS__)      \
+   : apus_current_isa() == APUS_ISA_AVX2 ? BY_TYPE(avx2, call, __VA_ARGS__)        \
+                                         : BY_TYPE(baseline, call, __VA_ARGS__))
 #else
-#define CASES(name, g)                                                                          \
-  case APUS_ISA_BASELINE: (g)->type == APUS_F64 ? name##_double_baseline(g) : name##_float_baseline(g); return; \
-  case APUS_ISA_AVX2: case APUS_ISA_AVX512: case APUS_ISA_NEON: break;
+#define DISPATCH(call, ...) BY_TYPE(baseline, call, __VA_ARGS__)
 #endif
 
-void apus_conv_gather(const conv_gather *g) { DISPATCH(gather, g) }
-void apus_conv_outer(const conv_outer *g) { DISPATCH(outer, g) }
+void apus_conv_gather(const conv_gather *g) {
+  int type = g->type;
+  DISPATCH(gather, g);
+}
+void apus_conv_outer(const conv_outer *g) {
+  int type = g->type;
+  DISPATCH(outer, g);
+}
+size_t apus_conv_prepared_form(const conv_gather *g, int *form) {
+  int type = g->type;
+  return DISPATCH(prepared_form, g, form);
+}
+void apus_conv_prepare(const conv_gather *g, int form, void *to) {
+  int type = g->type;
+  DISPATCH(prepare, g, form, to);
+}

@@ -70,7 +70,7 @@ static void gather_task(void *context, int64_t index) {
             }
           }
         }
-        if (g->relu && signed_value(sum, g->type) < 0) sum = 0;
+        if (g->relu && !g->residual && signed_value(sum, g->type) < 0) sum = 0;
         store(g->dst, d0 + a * g->d_spatial[0] + b * g->d_spatial[1] + c * g->d_spatial[2], g->type, sum);
       }
 }

@@ -17,8 +17,11 @@ typedef struct {
   int64_t d_batch, d_channel, d_spatial[3];
   const char *src, *w;
   char *dst;
-  const char *bias;
-  int relu;
+  const char *bias, *residual;
+  int64_t r_batch, r_channel, r_spatial[3];
+  int activation, relu;    // relu: that is the activation
+  int algorithm;
+  const void *prepared;    // or NULL
 } conv_gather;
 
 // dw[g, o, c, q] = sum over n, p of dy[n, o, p] * x~[n, c, p * step + q * dilation - pad], x~ dilated by in_step.
@@ -32,10 +35,13 @@ typedef struct {
   int64_t y_batch, y_channel, y_spatial[3];
   const char *x, *dy;
   char *dw;
+  int algorithm;
 } conv_outer;
 
 void apus_conv_gather(const conv_gather *g);  // floating types
 void apus_conv_outer(const conv_outer *g);
+size_t apus_conv_prepared_form(const conv_gather *g, int *form);
+void apus_conv_prepare(const conv_gather *g, int form, void *to);
 void apus_conv_general_gather(const conv_gather *g);
 void apus_conv_general_outer(const conv_outer *g);
 
@@ -76,6 +82,24 @@ static inline bool conv_phase_at(conv_phase *f, int64_t index, const int64_t ste
   }
   return true;
 }
+
+// ---- Winograd (convolution_winograd.inc) and prepared weights (convolution_select.c) ------------------------------
+enum { CONV_WINO_POINTS = 36 };
+// Whether a convolution takes it, by its shape, `algorithm` and APUS_WINOGRAD. own_weights: transformed within the tasks.
+bool conv_takes_winograd(const conv_gather *g, bool own_weights);
+bool conv_takes_winograd_outer(const conv_outer *g);
+
+// Prepared weights begin with this, so that those of another shape or instruction set are never read.
+enum { CONV_PREPARED_DIRECT = 1, CONV_PREPARED_WINOGRAD = 2 };
+typedef struct { uint32_t mark; int32_t form, isa, type; int64_t groups, cin, cout, taps; char pad[16]; } conv_prepared_header;
+conv_prepared_header conv_header_of(const conv_gather *g, int form, int isa);
+// The weights after it, if they are of that form and for this convolution; else NULL.
+const void *conv_prepared(const conv_gather *g, int form, int isa);
+
+// ---- Epilogues (convolution_epilogue.c) ----------------------------------------------------------------------------
+static inline bool conv_has_curve(int activation) { return activation != APUS_EPILOGUE_NONE && activation != APUS_EPILOGUE_RELU; }
+void conv_activate(void *values, int type, int activation, int64_t count);  // f32 or f64, in place
+void conv_finish(const conv_gather *g);  // dst = activation(dst + residual), for kernels that do not do it themselves
 
 // Half precisions by their bits, so that no instruction set and no run-time library is asked for.
 static inline float bf16_to_f32(uint16_t h) {

@@ -6,9 +6,7 @@ infix operator .< : ComparisonPrecedence
 infix operator .<= : ComparisonPrecedence
 infix operator .> : ComparisonPrecedence
 infix operator .>= : ComparisonPrecedence
-infix operator .& : MultiplicationPrecedence
-infix operator .| : AdditionPrecedence
-infix operator .^ : AdditionPrecedence
+// .& .| .^ are declared by the standard library, below comparisons; declaring them again would make them ambiguous outside.
 prefix operator .!
 
 /// A number as a tensor that fits beside `x`: of the promoted type, with x's shape.

@@ -32,10 +32,13 @@ import Testing
     let model = LeNet()
     let optimizer = AdamW(model.parameters, learningRate: 1e-3)
 
-    for (images, labels) in DataLoader(train, batchSize: 64, shuffle: true) {
+    // One program: forward, backward and optimizer. Without compile { } it is the same, operation by operation.
+    let step = compile { (images: Tensor, labels: Tensor) -> Tensor in
       let loss = crossEntropy(model(images), labels)
       optimizer.step(minimizing: loss)
+      return loss
     }
+    for (images, labels) in DataLoader(train, batchSize: 64, shuffle: true) { _ = step(images, labels) }
     try model.save(path)
 
     let again = LeNet()

@@ -156,7 +156,11 @@ import Testing
   }
 
   /// Two steps of training and inference afterwards, eager and compiled.
-  private func checkCompiled(_ name: String, _ x: Tensor, _ labels: Tensor, _ make: (Generator) -> (Module, (Tensor) -> Tensor)) {
+  /// - Parameter inferenceError: relative to the largest result; 0 means the same bits. Batch normalization is folded into the
+  ///   convolutions before it, whose scaled weights round once more: for some 20 layers in float32 stay within 1e-5.
+  private func checkCompiled(
+    _ name: String, inferenceError: Double = 0, _ x: Tensor, _ labels: Tensor, _ make: (Generator) -> (Module, (Tensor) -> Tensor)
+  ) {
     func run(_ compiled: Bool) -> [Tensor] {
       let (model, logits) = make(Generator(seed: 0))
       let optimizer = Adam(model.parameters)
@@ -171,11 +175,17 @@ import Testing
       let infer = compiled ? { [f = compile(name, logits)] in f($0) } : logits
       return losses + [withoutGradient { infer(x) }] + model.variables.map(\.value)
     }
-    expectSame(run(false), run(true), name)
+    var (eager, compiled) = (run(false), run(true))
+    if inferenceError > 0 {
+      let (a, b) = (eager.remove(at: 2).converted(to: .float64), compiled.remove(at: 2).converted(to: .float64))
+      let error = (abs(a - b).max() / abs(a).max()).item(as: Double.self)
+      #expect(error <= inferenceError, "\(name): inference differs by \(error) of the largest result")
+    }
+    expectSame(eager, compiled, name)
   }
 
   @Test func compiledModelsAreEagerOnesToTheBit() {
-    checkCompiled("resnet18", filled(1, [2, 3, 64, 64]).converted(to: .float32), ids(2, 5, [2])) {
+    checkCompiled("resnet18", inferenceError: 1e-5, filled(1, [2, 3, 64, 64]).converted(to: .float32), ids(2, 5, [2])) {
       let model = ResNet18(classes: 5, width: 4, generator: $0)
       return (model, { x in model(x) })
     }

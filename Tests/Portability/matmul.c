@@ -92,7 +92,8 @@ static void product(int in, int out, const int64_t *shape, int variant, int acti
             // n roundings of a sum (Higham, Accuracy and Stability, 4.2); no activation is steeper than 1.13; one to the type of C.
             double sum_unit = unit(out) < 0x1p-24 ? unit(out) : 0x1p-24, want = activated(activation, sum);
             double bound = 1.2 * magnitude * sum_unit * (double)(k + 3) + fabs(want) * unit(out) * 1.01;
-            if (activation > APUS_EPILOGUE_RELU) bound += 8 * sum_unit * (1 + fabs(want));
+            // The sum is rounded to the type of C before it is activated, as a store would.
+            if (activation > APUS_EPILOGUE_RELU) bound += 8 * sum_unit * (1 + fabs(want)) + (out == APUS_F16 || out == APUS_BF16 ? 1.2 * fabs(sum) * unit(out) : 0);
             wrong += !(fabs(get(out, c.memory, at) - want) <= bound);
           } else {
             uint64_t sum = accumulate ? (uint64_t)get_integer(out, before, at) : 0;
@@ -109,6 +110,84 @@ static void product(int in, int out, const int64_t *shape, int variant, int acti
          (long long)shape[1], (long long)m, (long long)n, (long long)k, variant, activation, (long long)wrong);
 }
 
+// Everything after the sums, and B packed before: the same bits as a plain product followed by separate kernels.
+typedef struct { int activation, residual /* 1: before the activation, 2: after it */; bool bias, accumulate, swapped; double alpha; } finish;
+
+static void finished(int type, const int64_t *shape, int b_order, finish f) {
+  static const int operations[] = {APUS_OP_COPY, APUS_OP_RELU, APUS_OP_GELU_ERF, APUS_OP_GELU_TANH, APUS_OP_SIGMOID, APUS_OP_TANH, APUS_OP_SILU};
+  int64_t m = shape[0], n = shape[1], k = shape[2], count = m * n, size = apus_type_size(type) * count;
+  // B's rows, its columns, or neither are adjacent.
+  int64_t b_row = b_order == 0 ? n : b_order == 1 ? 1 : 2 * n, b_col = b_order == 0 ? 1 : b_order == 1 ? k : 2;
+  void *b = reals(type, 2 * k * n + 1), *c = reals(type, count), *residual = reals(type, count);
+  apus_matmul p = {
+    .type = type, .out_type = type, .accumulate = f.accumulate, .m = m, .n = n, .k = k, .a_row = k, .a_col = 1, .b_row = b_row,
+    .b_col = b_col, .c_row = f.swapped ? 1 : n, .c_col = f.swapped ? m : 1, .a = reals(type, m * k), .b = b, .c = c,
+    .bias = f.bias ? reals(type, n) : NULL, .bias_stride = 1,
+  };
+  char *expected = array(type, count), *before = array(type, count);
+  memcpy(before, c, (size_t)size);
+  p.c = expected;
+  memcpy(expected, before, (size_t)size);
+  if (f.alpha != 0) {
+    char factor[8];
+    put(type, factor, 0, f.alpha);
+    p.accumulate = 0;
+    p.bias = NULL;
+    apus_matmul_run(&p);
+    apus_flat(APUS_OP_MUL, type, count, expected, expected, factor, NULL, 2);
+    if (f.accumulate) apus_flat(APUS_OP_ADD, type, count, expected, before, expected, NULL, 0);
+  } else {
+    apus_matmul_run(&p);
+  }
+  if (f.residual == 1) apus_flat(APUS_OP_ADD, type, count, expected, expected, residual, NULL, 0);
+  if (f.activation != APUS_EPILOGUE_NONE) apus_flat(operations[f.activation], type, count, expected, expected, NULL, NULL, 0);
+  if (f.residual == 2) apus_flat(APUS_OP_ADD, type, count, expected, expected, residual, NULL, 0);
+  p.c = c;
+  p.accumulate = f.accumulate;
+  p.activation = f.activation;
+  p.alpha = f.alpha;
+  p.residual = f.residual ? residual : NULL;
+  p.residual_after = f.residual == 2;
+  p.residual_row = p.c_row;
+  p.residual_col = p.c_col;
+  size_t packed_size = apus_matmul_packed_size(type, k, n);
+  char *packed = array(APUS_I8, (int64_t)packed_size + 64);
+  memset(packed, 0x5a, packed_size + 64);
+  apus_matmul_pack_b(type, k, n, b, b_row, b_col, packed);
+  bool within = true;
+  for (int i = 0; i < 64; i++) within &= packed[packed_size + (size_t)i] == 0x5a;
+  expect(within, "packing wrote beyond its size: type %d, %lldx%lld", type, (long long)k, (long long)n);
+  for (int is_packed = 0; is_packed < 2; is_packed++) {
+    if (is_packed) { p.packed_b = packed; p.b = NULL; }
+    memcpy(c, before, (size_t)size);
+    AT_EVERY_THREAD_COUNT("finished product", c, size, apus_matmul_run(&p));
+    expect(memcmp(c, expected, (size_t)size) == 0, "type %d, %lldx%lldx%lld, order %d, activation %d, residual %d, alpha %g, swapped %d, packed %d: other bits",
+           type, (long long)m, (long long)n, (long long)k, b_order, f.activation, f.residual, f.alpha, f.swapped, is_packed);
+  }
+}
+
+static void check_finish(void) {
+  static const int64_t finish_shapes[][3] = {
+    {1, 40, 700}, {3, 33, 515}, {5, 70, 1031}, {20, 5, 530}, {16, 16, 40}, {9, 1, 600}, {2, 3, 17}, {1, 20, 1}, {7, 33, 0},
+    {17, 37, 1100}, {40, 100, 24}, {70, 131, 129}, {3, 50, 9000}, {18, 20, 4100},
+  };
+  static const int types[] = {APUS_F32, APUS_F64, APUS_BF16, APUS_F16};
+  for (int t = 0; t < LENGTH(types); t++)
+    for (int s = 0; s < LENGTH(finish_shapes); s++)
+      for (int order = 0; order < 3; order++) {
+        bool wide = types[t] == APUS_F32 || types[t] == APUS_F64;
+        finish f = {.activation = (s + 2 * order + t) % 7, .residual = (s + order) % 3, .bias = s % 2 == 0, .accumulate = (s / 2 + order) % 2, .swapped = s % 5 == 3};
+        finished(types[t], finish_shapes[s], order, (finish){.bias = true, .swapped = s % 3 == 1});
+        finished(types[t], finish_shapes[s], order, f);
+        if (wide) finished(types[t], finish_shapes[s], order, (finish){.alpha = 0.37, .residual = f.residual, .accumulate = f.accumulate, .activation = order, .swapped = f.swapped});
+      }
+  static const int64_t shape[3] = {21, 35, 12};
+  for (int t = 0; t < LENGTH(types); t++)
+    for (int activation = 0; activation <= APUS_EPILOGUE_SILU; activation++)
+      for (int residual = 0; residual < 3; residual++)
+        finished(types[t], shape, activation % 3, (finish){.activation = activation, .residual = residual, .bias = true});
+}
+
 void check_matmul(void) {
   for (int t = 0; t < LENGTH(pairs); t++)
     for (int s = 0; s < LENGTH(shapes); s++) {
@@ -121,4 +200,5 @@ void check_matmul(void) {
   static const int64_t shape[5] = {1, 1, 21, 35, 12};
   for (int t = 0; t < 6; t++)
     for (int activation = 0; activation <= APUS_EPILOGUE_SILU; activation++) product(pairs[t].in, pairs[t].out, shape, t % 3, activation);
+  check_finish();
 }

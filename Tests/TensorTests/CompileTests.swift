@@ -47,6 +47,12 @@ private func readAValueInside() {
   _ = f(Tensor.ones([2]))
 }
 
+private func readAnotherVariableInARule() {
+  let other = Variable(Tensor([3] as [Float]), name: "other")
+  let f = compile { (x: Tensor) -> Tensor in customGradient(x) { x in (x * 2, { dy in dy * other.value }) } }
+  _ = gradient(at: Tensor([1] as [Float])) { f($0).sum() }
+}
+
 /// What compiled functions take, give, capture and change.
 @Suite struct CompileTests {
   private let x = Tensor([0.3, -0.8, 1.2, 0.1, 0.7, -0.4] as [Double], shape: [2, 3])
@@ -112,6 +118,12 @@ private func readAValueInside() {
   /// The default generator is everybody's, so this test has a process of its own.
   @Test func checkpointsDrawTheSameNumbersAgain() async {
     await #expect(processExitsWith: .success) { #expect(checkpointsAgree()) }
+  }
+
+  @Test func aRuleReadsOnlyWhatTheFunctionReads() async {
+    expect(
+      await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) { readAnotherVariableInARule() },
+      says: "gradients through program: a gradient rule reads other, which the function itself does not")
   }
 
   // MARK: Why programs are traced again

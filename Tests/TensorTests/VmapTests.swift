@@ -105,7 +105,7 @@ import Testing
   @Test func loopsOfDifferentLengths() {
     func f(_ x: Tensor) -> Tensor {
       let factor = w.value[0] * 0.1 + 0.7
-      let (n, y) = whileLoop(Tensor(0), x, while: { n, y in (n .< 9) * (square(y).sum() .> 0.1) }) { n, y in
+      let (n, y) = whileLoop(Tensor(0), x, while: { n, y in square(y).sum() .> 0.1 .& n .< 9 }) { n, y in
         (n + 1, y * factor)
       }
       return y.sum() + n.converted(to: .float64)

@@ -41,7 +41,7 @@ enum Epilogues {
   /// What may still be taken.
   private struct Rules {
     var activation = true
-    var residual = false
+    var residual = true
     var bias: Bool
     let activations: Set<UnaryKind>
 
@@ -59,6 +59,7 @@ enum Epilogues {
         activations = [.relu, .gelu, .geluTanh, .sigmoid, .tanh, .silu]
       case .convolution:
         guard type.elementType == .float32 else { return nil }
+        residual = false
         bias = false
         activations = [.relu]
       default: return nil

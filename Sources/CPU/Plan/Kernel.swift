@@ -8,10 +8,13 @@ protocol Kernel: Sendable {
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError)
   /// Whether result `result` may lie in the memory of operand `i` if nobody needs the operand any more and both are laid out alike.
   func canOverwrite(_ i: Int, _ result: Int) -> Bool
+  /// Whether it only reads its operands and writes its results, so that it may run beside others.
+  var isPure: Bool { get }
 }
 
 extension Kernel {
   func canOverwrite(_ i: Int, _ result: Int) -> Bool { false }
+  var isPure: Bool { true }
 }
 
 /// Any operation, as eager execution runs it.
@@ -19,6 +22,8 @@ struct OperationKernel: Kernel {
   let operation: Operation
   var name: String { operation.name }
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
+
+  var isPure: Bool { operation.functions.isEmpty && !operation.isCustomCall }
 
   func canOverwrite(_ i: Int, _ result: Int) -> Bool {
     switch operation {

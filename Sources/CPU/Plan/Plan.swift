@@ -54,6 +54,8 @@ public final class Plan: Sendable {
   /// The optimized graph.
   public let graph: Graph
   let steps: [Step]
+  /// Steps that run side by side.
+  let waves: [Range<Int>]
   let offsets: [Int]
   let results: [Operand]
   /// Which input's memory a result may take over, if nobody else holds it.
@@ -73,6 +75,7 @@ public final class Plan: Sendable {
   init(_ builder: PlanBuilder) {
     graph = builder.graph
     steps = builder.steps
+    waves = builder.waves
     results = builder.results
     donors = builder.donors
     stableGraph = builder.stableGraph
@@ -132,6 +135,9 @@ public final class Plan: Sendable {
 /// The memory of one run: an arena and the operands of every step in it.
 final class PlanContext: @unchecked Sendable {
   private let plan: Plan
+  private lazy var runner = WaveRunner { [unowned self] i throws(ExecutionError) in
+    try plan.steps[i].kernel.run(inputs[i], out[i])
+  }
   private let arena: Storage
   private var inputs: [[CPUArray]]
   private var out: [[CPUArray]]
@@ -183,7 +189,13 @@ final class PlanContext: @unchecked Sendable {
         try profiler.note(step.kernel.name, step.work) { () throws(ExecutionError) in try step.kernel.run(inputs[i], out[i]) }
       }
     } else {
-      for (i, step) in plan.steps.enumerated() { try step.kernel.run(inputs[i], out[i]) }
+      for wave in plan.waves {
+        if wave.count == 1 {
+          try plan.steps[wave.lowerBound].kernel.run(inputs[wave.lowerBound], out[wave.lowerBound])
+        } else {
+          try runner(wave)
+        }
+      }
     }
     return made
   }

@@ -5,6 +5,7 @@ import CApusKernels
 struct PlanBuilder {
   private(set) var graph: Graph
   private(set) var steps: [Plan.Step] = []
+  private(set) var waves: [Range<Int>] = []
   private(set) var buffers: [MemoryPlan.Buffer] = []
   private(set) var results: [Plan.Operand] = []
   private(set) var donors: [Int?] = []
@@ -288,6 +289,14 @@ struct PlanBuilder {
     }
     for (b, _) in resultOf { buffers[b] = MemoryPlan.Buffer(byteCount: 0, first: 0, last: -1) }
     findDonors()
+    waves = Waves.partition(steps, donors: donors)
+    // What runs at the same time is in memory at the same time.
+    var wave = [Range<Int>](repeating: 0..<0, count: steps.count)
+    for range in waves { for i in range { wave[i] = range } }
+    for b in buffers.indices where buffers[b].last >= buffers[b].first {
+      buffers[b].first = wave[buffers[b].first].lowerBound
+      buffers[b].last = wave[min(buffers[b].last, steps.count - 1)].upperBound - 1
+    }
   }
 
   private func moved(_ place: Plan.Place, _ resultOf: [Int: Int]) -> Plan.Place {

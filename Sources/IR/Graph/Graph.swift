@@ -225,6 +225,8 @@ public struct CustomCall: Sendable, Hashable {
 }
 
 extension Operation {
+  public var isCustomCall: Bool { if case .customCall = self { true } else { false } }
+
   /// The graphs inside of the operation.
   public var functions: [Function] {
     switch self {

@@ -7,7 +7,7 @@ public func withEarlyUpdates(_ graph: Graph, smallest: Int = 1 << 14) -> Graph {
     if case .composite(.optimizerStep) = graph.nodes[i].operation { true } else { false }
   }
   if all.isEmpty { return graph }
-  let updates = all.filter { graph.types[graph.nodes[$0].firstResult].shape.elementCount >= smallest }
+  let updates = Set(all.filter { graph.types[graph.nodes[$0].firstResult].shape.elementCount >= smallest })
   let producers = graph.producers
   var readers = [[Int]](repeating: [], count: graph.valueCount)
   for (i, node) in graph.nodes.enumerated() { for value in node.inputs { readers[value].append(i) } }
@@ -26,7 +26,7 @@ public func withEarlyUpdates(_ graph: Graph, smallest: Int = 1 << 14) -> Graph {
   }
   var after: [Int: [Int]] = [:]  // node → updates that follow it
   var moved: Set<Int> = []
-  for i in updates {
+  for i in updates.sorted() {
     let node = graph.nodes[i]
     var place = -1
     for value in node.inputs { place = max(place, producers[value] ?? -1) }
@@ -41,7 +41,16 @@ public func withEarlyUpdates(_ graph: Graph, smallest: Int = 1 << 14) -> Graph {
     result.copy(graph.nodes[i])
     for update in after[i] ?? [] { emit(update, &result) }
   }
-  let late = all.filter { i in !updates.contains(i) && graph.nodes[i].results.allSatisfy { readers[$0].isEmpty } }
+  // So do small values that nothing reads but the caller, such as running statistics.
+  let isUpdate = Set(all)
+  let late = graph.nodes.indices.filter { i in
+    let node = graph.nodes[i]
+    guard !updates.contains(i), node.results.allSatisfy({ readers[$0].isEmpty }), !node.operation.isCustomCall else {
+      return false
+    }
+    return isUpdate.contains(i)
+      || node.inputs.allSatisfy { graph.types[$0].shape.elementCount < smallest && !node.inputs.isEmpty }
+  }.sorted { (isUpdate.contains($0) ? 1 : 0, $0) < (isUpdate.contains($1) ? 1 : 0, $1) }
   moved.formUnion(late)
   for i in graph.nodes.indices where !moved.contains(i) { emit(i, &result) }
   for i in late { result.copy(graph.nodes[i]) }

@@ -232,9 +232,10 @@ extension Composite {
 struct AttributeReader {
   let attributes: [String: TextAttribute]
   let composite: String
-  let position: TextPosition
+  /// Where it stands; counted only when something is wrong.
+  let position: () -> TextPosition
 
-  func error(_ message: String) -> GraphTextError { GraphTextError(position, "\(composite): \(message)") }
+  func error(_ message: String) -> GraphTextError { GraphTextError(position(), "\(composite): \(message)") }
 
   private func missing(_ name: String, _ what: String) -> GraphTextError { error("needs the attribute \(name), \(what)") }
 

@@ -26,12 +26,12 @@ enum TextLimits {
   static let size = 1 << 40
   /// Strides, dilations and paddings of windows.
   static let step = 1 << 20
-  /// Regions and attributes inside of one another.
+  /// Attributes inside of one another.
   static let depth = 64
-  /// Functions that call one another.
-  static let calls = 64
+  /// Regions inside of one another and functions that call one another.
+  static let nesting = 40
   /// Operations of a program with every call written out.
-  static let operations = 10_000_000
+  static let operations = 1_000_000
   /// Operands or results of one operation.
   static let operands = 65_536
 }

@@ -263,8 +263,9 @@ extension Lowering {
   /// Values of this scope that the regions read.
   private func outer(_ regions: [ParsedRegion]) -> [Int] {
     var values: [Int] = []
+    var seen: Set<Int> = []
     for region in regions {
-      for value in region.scope.neededCaptures(region.outputs) where !values.contains(value) { values.append(value) }
+      for value in region.scope.neededCaptures(region.outputs) where seen.insert(value).inserted { values.append(value) }
     }
     return values
   }

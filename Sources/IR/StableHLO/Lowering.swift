@@ -195,7 +195,7 @@ extension ModuleParser {
         }
       }
     }
-    let reader = AttributeReader(attributes: attributes, composite: name, position: l.position(l.op.start))
+    let reader = AttributeReader(attributes: attributes, composite: name) { l.position(l.op.start) }
     var sizes = 1
     let position = l.op.start
     var parser = self

@@ -22,6 +22,8 @@ struct ModuleParser {
   private(set) var publicNames: [String] = []
   private var functions: [String: (function: Function, size: Int)] = [:]
   private var open: Set<String> = []
+  /// Regions and functions that are being read.
+  private var depth = 0
 
   struct Header {
     var arguments: [(name: String, type: TensorType, attributes: [String: ParsedAttribute])] = []
@@ -135,7 +137,6 @@ struct ModuleParser {
     func fail(_ message: String) -> GraphTextError { GraphTextError(lexer.position(position), message) }
     guard places[symbol] != nil else { throw fail("there is no function @\(symbol)") }
     guard !open.contains(symbol) else { throw fail("@\(symbol) calls itself") }
-    guard open.count < TextLimits.calls else { throw fail("functions call one another too deep") }
     let back = lexer.start
     open.insert(symbol)
     let (graph, name, size) = try read(symbol) { _, _ in nil }
@@ -191,7 +192,10 @@ struct ModuleParser {
 
   /// Operations up to and with the closing brace; gives what is returned.
   mutating func body(_ scope: TextScope) throws(GraphTextError) -> [Int] {
-    if scope.depth > TextLimits.depth { throw lexer.error("regions are nested too deep") }
+    // Regions and calls together: each is a few frames on the stack.
+    guard depth < TextLimits.nesting else { throw lexer.error("regions and calls are nested too deep") }
+    depth += 1
+    defer { depth -= 1 }
     while true {
       if case .word(let word) = lexer.peek, ["return", "func.return", "stablehlo.return"].contains(word) {
         _ = try lexer.next()
@@ -293,10 +297,11 @@ struct ParsedRegion {
     else { return nil }
     let inputs = scope.nodes[0].inputs
     guard inputs.count >= argumentCount, inputs[..<argumentCount].elementsEqual(scope.arguments.map(\.value)) else { return nil }
+    let captured = Dictionary(uniqueKeysWithValues: scope.captures.map { ($0.inner, $0.outer) })
     var outer: [Int] = []
     for value in inputs[argumentCount...] {
-      guard let capture = scope.captures.first(where: { $0.inner == value }) else { return nil }
-      outer.append(capture.outer)
+      guard let value = captured[value] else { return nil }
+      outer.append(value)
     }
     return (function, outer)
   }

@@ -8,7 +8,6 @@ final class TextScope {
   }
 
   let parent: TextScope?
-  let depth: Int
   /// Whether comparisons by total order may stand here.
   var isComparator = false
   private(set) var types: [TensorType] = []
@@ -26,7 +25,6 @@ final class TextScope {
 
   init(parent: TextScope? = nil) {
     self.parent = parent
-    depth = (parent?.depth ?? 0) + 1
   }
 
   func type(_ value: Int) -> TensorType { types[value] }

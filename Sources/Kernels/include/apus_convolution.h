@@ -30,13 +30,29 @@ typedef struct {
   const void *w;
   void *y;
   const void *bias;     // forward: contiguous [Cout], or NULL
-  int32_t activation;   // forward: APUS_EPILOGUE_NONE or APUS_EPILOGUE_RELU, after the bias
+  int32_t activation;   // forward: apus_epilogue, after bias and residual; integers: NONE or RELU
   int32_t flip_kernel;  // 1: the kernel mirrored in all its spatial dimensions
+  // forward: added before the activation; of y's type and shape, or NULL; does not overlap y. f16 and bf16 are rounded before it is added.
+  const void *residual;
+  int64_t residual_batch, residual_channel, residual_spatial[3];
+  int32_t algorithm;     // apus_convolution_algorithm
+  const void *prepared;  // forward: what apus_convolution_prepare made of w, or NULL; w is still read where that does not fit the call
 } apus_convolution;
+
+// Winograd's F(4x4, 3x3) needs f32, one group, 3x3 kernels, strides and dilations of 1 and x_channel == y_channel == 1; other
+// convolutions are direct. AUTO takes it where it was measured to be clearly faster, on AVX2 and AVX-512, unless APUS_WINOGRAD=0.
+// Its error: see convolution_winograd.inc.
+typedef enum { APUS_CONVOLUTION_AUTO = 0, APUS_CONVOLUTION_DIRECT = 1, APUS_CONVOLUTION_WINOGRAD = 2 } apus_convolution_algorithm;
 
 void apus_convolution_forward(const apus_convolution *p);
 void apus_convolution_input_gradient(const apus_convolution *p);
 void apus_convolution_weight_gradient(const apus_convolution *p);
+
+// Weights that stay the same for many calls: packed, or transformed for Winograd, once. `prepared`: 64-byte aligned memory of
+// apus_convolution_prepared_size bytes (0: nothing is gained). Shape, `algorithm` and w of p are read. The forward pass then gives the same
+// bits as without; at another batch size or with another instruction set it uses what it can and w for the rest.
+size_t apus_convolution_prepared_size(const apus_convolution *p);
+void apus_convolution_prepare(const apus_convolution *p, void *prepared);
 
 #ifdef __cplusplus
 }

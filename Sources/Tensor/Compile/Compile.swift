@@ -13,7 +13,7 @@ import CApusKernels
 /// Variables that the function reads and writes (parameters, running statistics, optimizer state, random state) are found by
 /// themselves and are inputs and results of the program. What else the function does, such as printing, happens only while it
 /// is traced. Reading a value of a tensor inside stops there: what to do may depend on values only through `where`,
-/// ``conditional(_:_:then:otherwise:)``, ``whileLoop(_:while:do:)`` and ``scan(_:over:_:)``.
+/// ``conditional(_:_:then:otherwise:)``, ``whileLoop(_:while:do:)`` and ``scan(_:over:length:reverse:_:)``.
 ///
 /// Gradients outside go through the results, to trainable variables and to arguments with a history: the first time such a
 /// gradient is taken, a second program is traced that computes the results again and goes back through them. Results of a

@@ -61,10 +61,25 @@ final class ProgramHistory {
     let back = body.differentiated(arrived, requested: ~0) { cotangents, gradient in
       (body.inputs + cotangents, asked.map { gradient(targets[$0]) })
     }
+    checkInputs()
     let captures = back.captures
     let made = Pullback(plan: Plan(back.graph(captures)), captures: captures, history: ProgramHistory(back))
     pullbacks[key] = made
     return made
+  }
+
+  /// A gradient rule may read what the function read, and no more: the run has kept nothing else.
+  private func checkInputs() {
+    let known = Set(body.inputs.map { Trace.CaptureKey($0) })
+    for input in body.trace.inputs where !known.contains(Trace.CaptureKey(input.tensor)) {
+      switch input.source {
+      case .argument, .outer: continue
+      case .variable, .generator, .host:
+        stop(
+          "gradients through \(body.trace.name): a gradient rule reads \(input.name), which the function itself does not; read it in the function"
+        )
+      }
+    }
   }
 }
 

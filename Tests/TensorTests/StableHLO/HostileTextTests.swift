@@ -41,10 +41,11 @@ import Testing
   }()
 
   private static let deepRegions: String = {
-    let open = "\"stablehlo.if\"(%c) ({\n"
+    let close =
+      "\nstablehlo.return %0 : tensor<2xf32> }, { stablehlo.return %arg0 : tensor<2xf32> }) : (tensor<i1>) -> tensor<2xf32>"
     return module(
-      "%c = stablehlo.constant dense<true> : tensor<i1>\n" + String(repeating: "%0 = " + open, count: 5000)
-        + "stablehlo.return %arg0 : tensor<2xf32>\n")
+      "%c = stablehlo.constant dense<true> : tensor<i1>\n" + String(repeating: "%0 = \"stablehlo.if\"(%c) ({\n", count: 5000)
+        + "%0 = stablehlo.negate %arg0 : tensor<2xf32>" + String(repeating: close, count: 5000) + "\nreturn %0 : tensor<2xf32>")
   }()
 
   private static let texts: [(name: String, text: String, message: String)] = [
@@ -108,7 +109,7 @@ import Testing
     ),
     ("deep attributes", "module @m attributes {a = " + String(repeating: "[", count: 1_000_000) + "} {}", "nested too deep"),
     ("deep dictionaries", "module @m attributes " + String(repeating: "{a = ", count: 300_000) + " {}", "nested too deep"),
-    ("deep regions", deepRegions, "without its"),
+    ("deep regions", deepRegions, "too deep"),
     ("deep calls", deepCalls, "too deep"),
     ("doubling calls", doubling, "too large"),
     (

@@ -75,7 +75,7 @@ PROGRAMS = {
     "cnn": (cnn, normal(2, 6, 6, 3), normal(3, 3, 3, 4), normal(3, 3, 2, 6)),
     "attention": (attention, normal(2, 4, 2, 3), normal(2, 4, 2, 3), normal(2, 4, 2, 5)),
     "lstm": (lstm, normal(5, 2, 3), normal(3, 8), normal(2, 8), normal(8)),
-    "order": (order, jnp.asarray([[3.0, -1.0, jnp.nan, 2.0], [0.5, -0.0, 0.0, jnp.inf], [2.0, 2.0, -jnp.inf, 7.0]])),
+    "order": (order, jnp.asarray([[3.0, -1.0, jnp.nan, 2.0], [0.5, -0.25, 0.0, jnp.inf], [2.0, 2.0, -jnp.inf, 7.0]])),
     "indexing": (indexing, normal(4, 3), jnp.asarray([2, -1, 0])),
     "control": (control, normal(5), jnp.asarray(3)),
 }
