@@ -32,8 +32,11 @@ let package = Package(
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
     .target(name: "ApusModels", dependencies: ["ApusTensor", "ApusNN"], path: "Sources/Models", swiftSettings: strict),
     .target(
-      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusFormats"], path: "Sources/Apus",
+      name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
       swiftSettings: strict),
+    .target(
+      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusFormats", "ApusExport"],
+      path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
       dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
@@ -48,6 +51,9 @@ let package = Package(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(
       name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
       swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(

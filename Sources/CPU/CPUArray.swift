@@ -6,12 +6,26 @@ public final class Storage: @unchecked Sendable {
   public let pointer: UnsafeMutableRawPointer
   public let byteCount: Int
 
+  /// What keeps memory alive that is not from the cache. Unmanaged: nearly no storage has one.
+  @usableFromInline let owner: Unmanaged<AnyObject>?
+
   @inlinable public init(byteCount: Int) {
     self.byteCount = byteCount
     pointer = apus_allocate(byteCount)
+    owner = nil
   }
 
-  deinit { apus_deallocate(pointer, byteCount) }
+  /// Memory of somebody else, such as a mapped file: it is only read, and lives as long as `owner`.
+  package init(borrowing memory: UnsafeRawBufferPointer, owner: AnyObject) {
+    byteCount = memory.count
+    // No bytes have no address; nobody reads them.
+    pointer = UnsafeMutableRawPointer(mutating: memory.baseAddress ?? UnsafeRawPointer(bitPattern: 64).unsafelyUnwrapped)
+    self.owner = Unmanaged.passRetained(owner)
+  }
+
+  deinit {
+    if let owner { owner.release() } else { apus_deallocate(pointer, byteCount) }
+  }
 }
 
 /// A view of a storage: what the CPU engine computes on.

@@ -58,3 +58,9 @@ package func createFolder(_ path: String) throws(FormatError) {
     throw FormatError(.cannotWrite, file: path, "the folder cannot be created: \(systemMessage(code))")
   }
 }
+
+/// The machine's memory in bytes.
+package func physicalMemory() -> Int {
+  let (pages, size) = (sysconf(Int32(_SC_PHYS_PAGES)), sysconf(Int32(_SC_PAGESIZE)))
+  return pages > 0 && size > 0 ? pages * size : 1 << 32
+}

@@ -159,20 +159,3 @@ public struct LoadError: Error, Sendable, CustomStringConvertible {
       + "\(report.mismatched.count) of another shape or type\n\(report)"
   }
 }
-
-/// How many letters must be added, removed or replaced to make one of the other; nil if more than `limit` (Levenshtein 1966).
-private func editDistance(_ a: String, _ b: String, limit: Int) -> Int? {
-  let (x, y) = (Array(a.utf8), Array(b.utf8))
-  if Swift.abs(x.count - y.count) > limit { return nil }
-  var row = Array(0...y.count)
-  for i in x.indices {
-    var diagonal = row[0]
-    row[0] = i + 1
-    for j in y.indices {
-      let replaced = diagonal + (x[i] == y[j] ? 0 : 1)
-      diagonal = row[j + 1]
-      row[j + 1] = Swift.min(replaced, row[j] + 1, diagonal + 1)
-    }
-  }
-  return row[y.count] <= limit ? row[y.count] : nil
-}

@@ -13,6 +13,9 @@ public struct Tensor: Sendable {
   /// A tensor without history.
   @usableFromInline init(array: CPUArray) { handle = TensorHandle(array, nil) }
 
+  /// A tensor of values that the CPU engine holds.
+  package init(values array: CPUArray) { self.init(array: array) }
+
   /// The size of each dimension.
   @inlinable public var shape: Shape { handle.array.shape }
   /// The type of the elements.

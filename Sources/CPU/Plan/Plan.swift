@@ -108,6 +108,16 @@ public final class Plan: Sendable {
     self.init(PlanBuilder(graph, stable: stable, donations: donations))
   }
 
+  /// The most bytes that computing the stable values and the functions inside of operations may take, views counted as copies;
+  /// at most 2⁶².
+  package var otherMemoryBound: Int {
+    var sum = stableGraph.byteBound
+    for node in graph.nodes {
+      for function in node.operation.functions where function.role == .body { sum = min(sum + function.graph.byteBound, 1 << 62) }
+    }
+    return sum
+  }
+
   /// Runs once.
   /// - Parameters:
   ///   - inputs: as the graph has them.

@@ -94,6 +94,21 @@ public struct Graph: Sendable, Hashable {
   }
 }
 
+extension Graph {
+  /// The bytes of all values, those of functions inside too; at most 2⁶².
+  package var byteBound: Int {
+    var sum = 0
+    for type in types {
+      let (bytes, overflow) = (type.shape.checkedElementCount ?? .max).multipliedReportingOverflow(by: type.elementType.byteSize)
+      sum = min(sum, 1 << 62) + min(overflow ? 1 << 62 : bytes, 1 << 62 - 1)
+    }
+    for node in nodes {
+      for function in node.operation.functions { sum = min(sum, 1 << 62) + min(function.graph.byteBound, 1 << 62 - 1) }
+    }
+    return min(sum, 1 << 62)
+  }
+}
+
 /// What is wrong with a graph, and where.
 public struct GraphError: Error, Sendable, CustomStringConvertible {
   /// The number of the node, if it is one's fault.

@@ -18,6 +18,8 @@ struct ModuleParser {
   /// Where each function's arguments begin.
   private var places: [String: Int] = [:]
   private var entry: String?
+  /// Functions that are not private, in the order of the text.
+  private(set) var publicNames: [String] = []
   private var functions: [String: (function: Function, size: Int)] = [:]
   private var open: Set<String> = []
   /// Regions and functions that are being read.
@@ -64,6 +66,7 @@ struct ModuleParser {
       let name = try lexer.symbol()
       guard places.updateValue(lexer.start, forKey: name) == nil else { throw lexer.error("there are two functions @\(name)") }
       if name == "main" || (entry == nil && isPublic) { entry = name }
+      if isPublic { publicNames.append(name) }
       try lexer.skipBalanced("(", ")")
       if lexer.peek == .arrow {
         _ = try lexer.next()
@@ -120,6 +123,12 @@ struct ModuleParser {
     guard let entry else { throw lexer.error("there is no public function") }
     open.insert(entry)
     return try read(entry, weights: weights).graph
+  }
+
+  /// A public function as a graph.
+  mutating func program(_ symbol: String, _ weights: (String, TensorType) -> Constant?) throws(GraphTextError) -> Graph {
+    open = [symbol]
+    return try read(symbol, weights: weights).graph
   }
 
   /// A function by its name in the text.

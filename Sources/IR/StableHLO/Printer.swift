@@ -28,13 +28,17 @@ final class ModulePrinter {
     let inputs: [TensorType]
   }
 
-  fileprivate let constants: Graph.ConstantText
+  var constants: Graph.ConstantText
   private(set) var functions: [String] = []
-  private var symbols: Set<String> = ["main"]
+  private var symbols: Set<String>
   private var named: [Function: String] = [:]
   private var expansions: [Expansion: String] = [:]
 
-  init(_ constants: Graph.ConstantText) { self.constants = constants }
+  /// - Parameter reserved: names that functions of the program itself have.
+  init(_ constants: Graph.ConstantText, reserved: Set<String> = ["main"]) {
+    self.constants = constants
+    symbols = reserved
+  }
 
   static func sanitized(_ name: String) -> String {
     var text = ""
