@@ -104,8 +104,14 @@ public final class Plan: Sendable {
       results: bytes(zip(builder.graph.outputTypes, builder.donors).filter { $1 == nil }.map(\.0)))
   }
 
-  public convenience init(_ graph: Graph, stable: Set<Int> = [], donations: [Int: Int] = [:]) {
-    self.init(PlanBuilder(graph, stable: stable, donations: donations))
+  /// - Parameters:
+  ///   - stable: inputs that seldom change, such as weights in inference: what depends on them alone is computed once.
+  ///   - donations: input → result that takes its place afterwards (variables that are written).
+  ///   - exact: false lets primitives become composites with kernels of their own (``withMatchedKernels(_:)``), whose results
+  ///     differ by rounding: for programs that come from elsewhere. What `compile` traces is made of composites already and keeps
+  ///     the bits of eager execution.
+  public convenience init(_ graph: Graph, stable: Set<Int> = [], donations: [Int: Int] = [:], exact: Bool = true) {
+    self.init(PlanBuilder(graph, stable: stable, donations: donations, exact: exact))
   }
 
   /// The most bytes that computing the stable values and the functions inside of operations may take, views counted as copies;

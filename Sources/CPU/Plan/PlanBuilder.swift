@@ -21,9 +21,12 @@ struct PlanBuilder {
   /// - Parameters:
   ///   - stable: inputs that seldom change, such as weights in inference: what depends on them alone is computed once.
   ///   - donations: input → result that takes its place afterwards (variables that are written).
-  init(_ source: Graph, stable: Set<Int>, donations: [Int: Int]) {
+  ///   - exact: whether results are the bits of the operations one by one, so far as kernels allow.
+  init(_ source: Graph, stable: Set<Int>, donations: [Int: Int], exact: Bool) {
     self.donations = donations
-    graph = withProductsAsRead(simplified(source))
+    graph = simplified(source)
+    if !exact { graph = withMatchedKernels(graph) }
+    graph = withProductsAsRead(graph)
     graph = simplified(withFoldedBatchNorm(graph, isStable: graph.stableValues(stable)))
     graph = withEarlyUpdates(graph)
     graph = withoutDeadCode(Fusion.run(Epilogues.run(graph)))
