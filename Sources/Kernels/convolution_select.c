@@ -48,7 +48,7 @@ bool conv_takes_winograd(const conv_gather *g, bool own_weights) {
 }
 
 bool conv_takes_winograd_outer(const conv_outer *g) {
-  enum { WEIGHTS = 500, BLOCK = 64 };  // input channels are transformed once per block of output channels, and the other way round
+  enum { WEIGHTS = 400, BLOCK = 64 };  // input channels are transformed once per block of output channels, and the other way round
   if (!is_allowed(g->algorithm) || g->cin == 0) return false;
   if (!is_plain(g->type, g->groups, g->in, g->kernel, g->out, g->pad, g->step, g->in_step, g->dilation)) return false;
   if ((g->x_channel != 1 && g->cin > 1) || (g->y_channel != 1 && g->cout > 1) || g->batch == 0 || g->out[1] * g->out[2] == 0) return false;
