@@ -69,6 +69,13 @@ struct CopyKernel: Kernel {
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) { out[0].assign(inputs[0]) }
 }
 
+/// A weight in the form that products read.
+struct PackKernel: Kernel {
+  let form: CPU.Preparation
+  var name: String { "pack" }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { form.make(inputs[0], out[0]) }
+}
+
 /// A group of elementwise operations in one pass.
 struct TileKernel: Kernel {
   let name: String
