@@ -43,6 +43,7 @@ let package = Package(
       path: "Sources/CLI", swiftSettings: strict),
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], exclude: ["optimizers.py"], swiftSettings: strict),
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
+    .testTarget(name: "PlanTests", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], swiftSettings: strict),
     .testTarget(
       name: "TensorTests", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels"],
       exclude: ["Fixtures", "StableHLO/check_stablehlo.py", "StableHLO/make_jax.py", "StableHLO/JAX"], swiftSettings: strict),

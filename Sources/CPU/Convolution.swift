@@ -29,9 +29,10 @@ extension CPU {
     fill(&c.x_spatial, n) { x.strides[2 + $0] }
     fill(&c.w_spatial, n) { w.strides[2 + $0] }
     fill(&c.y_spatial, n) { y.strides[2 + $0] }
-    c.x = UnsafeRawPointer(x.pointer)
-    c.w = UnsafeRawPointer(w.pointer)
-    c.y = y.pointer
+    // Layouts have no memory.
+    c.x = x.storage.map { _ in UnsafeRawPointer(x.pointer) }
+    c.w = w.storage.map { _ in UnsafeRawPointer(w.pointer) }
+    c.y = y.storage.map { _ in y.pointer }
     return c
   }
 
@@ -50,8 +51,33 @@ extension CPU {
     var c = describe(p, x: x, w: w, y: y)
     let bias = bias?.rowMajor()
     c.bias = bias.map { UnsafeRawPointer($0.pointer) }
-    if epilogue.activation == .relu { c.activation = Int32(APUS_EPILOGUE_RELU.rawValue) }
+    if let activation = epilogue.activation { c.activation = activation.epilogue }
+    if let residual = epilogue.residual {
+      c.residual = UnsafeRawPointer(residual.pointer)
+      (c.residual_batch, c.residual_channel) = (Int64(residual.strides[0]), Int64(residual.strides[1]))
+      fill(&c.residual_spatial, p.spatialRank) { residual.strides[2 + $0] }
+    }
+    if let prepared = epilogue.packed { c.prepared = UnsafeRawPointer(prepared.pointer) }
     withExtendedLifetime(bias) { apus_convolution_forward(&c) }
+  }
+
+  /// What a convolution makes of weights that stay the same, for operands of these layouts; nil if nothing is gained.
+  static func preparation(
+    convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ y: CPUArray
+  ) -> (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)? {
+    var c = describe(p, x: x, w: w, y: y)
+    let size = apus_convolution_prepared_size(&c)
+    guard size > 0 else { return nil }
+    let type = TensorType([Int(size)], .uint8)
+    return (
+      type,
+      { w in
+        let prepared = CPUArray(uninitialized: type.shape, .uint8)
+        var c = describe(p, x: x, w: w, y: y)
+        apus_convolution_prepare(&c, prepared.pointer)
+        return prepared
+      }
+    )
   }
 
   static func run(convolutionInputGradient p: ConvolutionParameters, _ dy: CPUArray, _ w: CPUArray, _ dx: CPUArray) {

@@ -3,7 +3,7 @@ import CApusKernels
 
 extension UnaryKind {
   /// The activation as a product's kernel names it.
-  fileprivate var epilogue: Int32 {
+  var epilogue: Int32 {
     let code: apus_epilogue =
       switch self {
       case .relu: APUS_EPILOGUE_RELU
@@ -93,6 +93,36 @@ extension CPU {
     var epilogue = epilogue
     epilogue.bias = bias
     product(lhs, rhs, batch: 0, out, epilogue)
+  }
+
+  /// The right side of a product in the form that its kernel reads, for weights that stay the same; nil if nothing is gained.
+  static func preparation(_ operation: Operation, _ x: CPUArray, _ weight: CPUArray)
+    -> (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)?
+  {
+    let (rows, columns): (Int, Int)  // dimensions of the weight that are summed over, and that stay
+    switch operation {
+    case .composite(.linear): (rows, columns) = (1, 0)
+    case .dot(let d):
+      guard weight.shape.count == 2, d.rhsBatch.isEmpty, d.rhsContracting.count == 1 else { return nil }
+      (rows, columns) = (d.rhsContracting[0], 1 - d.rhsContracting[0])
+    default: return nil
+    }
+    let type = weight.elementType
+    // Few rows read the weight where it lies; for many, packing is a small part.
+    let m = x.elementCount / Swift.max(weight.shape[rows], 1)
+    guard type == .float32 || type == .float64, m > 16, m <= 256 else { return nil }
+    let (k, n) = (Int64(weight.shape[rows]), Int64(weight.shape[columns]))
+    let bytes = TensorType([Int(apus_matmul_packed_size(type.code, k, n))], .uint8)
+    guard bytes.shape.elementCount > 0 else { return nil }
+    return (
+      bytes,
+      { weight in
+        let packed = CPUArray(uninitialized: bytes.shape, .uint8)
+        apus_matmul_pack_b(
+          type.code, k, n, weight.pointer, Int64(weight.strides[rows]), Int64(weight.strides[columns]), packed.pointer)
+        return packed
+      }
+    )
   }
 
   private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, _ epilogue: Epilogue) {

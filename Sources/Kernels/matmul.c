@@ -3,12 +3,19 @@
 #include "pause.h"
 #include <sched.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 static inline int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
 static inline int64_t larger(int64_t a, int64_t b) { return a > b ? a : b; }
 static inline int64_t pieces(int64_t n, int64_t size) { return (n + size - 1) / size; }
 static inline int64_t rounded_up(int64_t n, int64_t unit) { return pieces(n, unit) * unit; }
+
+#define LINES4(i) 64 * (i), 64 * (i) + 64, 64 * (i) + 128, 64 * (i) + 192
+#define LINES16(i) LINES4(i), LINES4(i + 4), LINES4(i + 8), LINES4(i + 12)
+#define LINES64(i) LINES16(i), LINES16(i + 16), LINES16(i + 32), LINES16(i + 48)
+#define LINES256(i) LINES64(i), LINES64(i + 64), LINES64(i + 128), LINES64(i + 192)
+const int32_t apus_matmul_lines[APUS_MATMUL_LINES + APUS_MATMUL_KC] = {LINES256(0), LINES256(256), LINES256(512), LINES256(768)};
 
 // A problem in normal form: batch dimensions merged, C's columns adjacent where it has an adjacent direction.
 typedef struct {
@@ -315,6 +322,8 @@ typedef struct {
   char *a, *b, *partial;             // packed: for each KC of k, panels one after the other
   int64_t partial_row;
   panel_state *a_states, *b_states;  // for each KC of k, for each panel
+  int32_t *a_lines, *b_lines;        // of a panel that is not packed yet, from its first element; see set_lines
+  int64_t a_line_count, b_line_count;
 } large_context;
 
 static char *packed_panel(const large_context *l, bool is_a, int64_t q, int64_t depth, int64_t panel) {
@@ -358,6 +367,40 @@ static const char *b_panel(const large_context *l, int64_t q, int64_t depth, int
   return packed_at(l->p, l->q + q, l->j / l->p->kernels->nr + panel);
 }
 
+// Has a panel fetched, from where it lies or packed.
+static void fetch(const large_context *l, apus_matmul_block *block, bool is_a, int64_t q, int64_t panel, panel_state *state) {
+  const apus_matmul_kernels *kernels = l->p->kernels;
+  bool packed = (!is_a && l->p->packed) || atomic_load_explicit(state, memory_order_relaxed) != RAW;
+  if (!packed) {
+    block->ahead = raw_panel(l, is_a, q, panel);
+    block->ahead_lines = is_a ? l->a_lines : l->b_lines;
+    block->ahead_count = is_a ? l->a_line_count : l->b_line_count;
+    return;
+  }
+  int64_t depth = smaller(pieces(l->k - q, kernels->group), APUS_MATMUL_KC);
+  block->ahead = is_a ? packed_panel(l, true, q, depth, panel) : b_panel(l, q, depth, panel);
+  block->ahead_lines = apus_matmul_lines;
+  block->ahead_count = depth * (is_a ? kernels->mr : kernels->nr) * kernels->element / 64;
+}
+
+// Rows of A from `i` on, a panel of B from column `j` on.
+static void multiply_panel(const large_context *l, apus_matmul_block *block, int64_t q, int64_t kc_values, int64_t i, int64_t j) {
+  const problem *p = l->p;
+  block->target = target_at(p, l->o, l->i + i, l->j + j);
+  char *partial = l->partial ? l->partial + (i * l->partial_row + j) * p->kernels->element : NULL;
+  set_partial(p, block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
+  p->kernels->block(block);
+}
+
+// The lines of `count` rows or columns, `outer` bytes apart, of `k` values, `inner` bytes apart: along what is adjacent.
+static int64_t set_lines(int64_t outer, int64_t inner, int64_t count, int64_t k, int64_t size, int64_t most, int32_t *lines) {
+  int64_t strips = inner == size ? count : k, strip = inner == size ? outer : inner, bytes = (inner == size ? k : count) * size, n = 0;
+  if ((inner != size && outer != size) || llabs(strip) * strips > INT32_MAX) return 0;
+  for (int64_t s = 0; s < strips; s++)
+    for (int64_t b = 0; b < bytes && n < most; b += 64) lines[n++] = (int32_t)(s * strip + b);
+  return n;
+}
+
 static void multiply_task(void *context, int64_t index) {
   const large_context *l = context;
   const problem *p = l->p;
@@ -365,48 +408,54 @@ static void multiply_task(void *context, int64_t index) {
   int64_t row_task = index / l->column_tasks, column_task = index % l->column_tasks;
   int64_t i0 = share(l->row_panels, l->row_tasks, row_task), i1 = share(l->row_panels, l->row_tasks, row_task + 1);
   int64_t j0 = share(l->column_panels, l->column_tasks, column_task), j1 = share(l->column_panels, l->column_tasks, column_task + 1);
-  // Tasks that run at once start at different panels, so that each finds some to pack.
+  // Tasks that run at once start at different panels, so that each finds some to pack. With the first panel of B, panels of A are
+  // packed one by one, each while the tile before it has the next one fetched.
   int64_t i_turn = share(i1 - i0, l->column_tasks, column_task), j_turn = share(j1 - j0, l->row_tasks, row_task);
   int64_t kc_values = (int64_t)APUS_MATMUL_KC * kernels->group, i = i0 * kernels->mr;
+  int64_t m = smaller((i1 - i0) * kernels->mr, l->m - i);
   apus_matmul_block block = {
-    .m = smaller((i1 - i0) * kernels->mr, l->m - i), .a_row = 1, .a_col = kernels->mr, .b_row = kernels->nr, .b_packed = true};
+    .a_row = 1, .a_col = kernels->mr, .b_row = kernels->nr, .b_packed = true};
   for (int64_t q = 0; q < l->k; q += kc_values) {
     int64_t k = smaller(kc_values, l->k - q);
     block.k = pieces(k, kernels->group);
     block.a_panel = kernels->mr * block.k;
     block.b_panel = kernels->nr * block.k;
     panel_state *a_states = l->a_states + q / kc_values * l->row_panels, *b_states = l->b_states + q / kc_values * l->column_panels;
-    for (int64_t s = 0; s < i1 - i0; s++) {
-      int64_t panel = i0 + (i_turn + s) % (i1 - i0);
-      if (claim(&a_states[panel])) pack_panel(l, true, q, k, panel, &a_states[panel]);
-    }
-    for (int64_t panel = i0; panel < i1; panel++) await(&a_states[panel]);
-    block.a = packed_panel(l, true, q, block.k, i0);
     for (int64_t s = 0; s < j1 - j0; s++) {
       int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
       if (!p->packed && claim(&b_states[panel])) pack_panel(l, false, q, k, panel, &b_states[panel]);
       if (!p->packed) await(&b_states[panel]);
       block.n = smaller(kernels->nr, l->n - j);
       block.b = b_panel(l, q, block.k, panel);
-      // What the next panel is read from comes nearer meanwhile.
-      if (!p->packed && atomic_load_explicit(&b_states[next], memory_order_relaxed) == RAW) {
-        block.ahead = raw_panel(l, false, q, next);
-        block.ahead_step = p->b_row * p->size;
-      } else {
-        block.ahead = b_panel(l, q, block.k, next);
-        block.ahead_step = kernels->nr * kernels->element;
+      if (s == 0) {
+        for (int64_t r = 0; r < i1 - i0; r++) {
+          int64_t a_panel = i0 + (i_turn + r) % (i1 - i0), a_next = i0 + (i_turn + r + 1) % (i1 - i0);
+          if (claim(&a_states[a_panel])) pack_panel(l, true, q, k, a_panel, &a_states[a_panel]);
+          await(&a_states[a_panel]);
+          if (r + 1 < i1 - i0) fetch(l, &block, true, q, a_next, &a_states[a_next]);
+          else fetch(l, &block, false, q, next, &b_states[next]);
+          block.a = packed_panel(l, true, q, block.k, a_panel);
+          block.m = smaller(kernels->mr, l->m - a_panel * kernels->mr);
+          multiply_panel(l, &block, q, kc_values, a_panel * kernels->mr, j);
+        }
+        continue;
       }
-      block.target = target_at(p, l->o, l->i + i, l->j + j);
-      char *partial = l->partial ? l->partial + (i * l->partial_row + j) * kernels->element : NULL;
-      set_partial(p, &block, l->q + q == 0, l->q + q + kc_values >= p->k, partial, l->partial_row);
-      kernels->block(&block);
+      block.a = packed_panel(l, true, q, block.k, i0);
+      block.m = m;
+      // What the next panel is read from comes nearer meanwhile.
+      if (s + 1 < j1 - j0) fetch(l, &block, false, q, next, &b_states[next]);
+      else if (q + kc_values < l->k) fetch(l, &block, true, q + kc_values, i0 + i_turn, &a_states[l->row_panels + i0 + i_turn]);
+      else block.ahead = NULL;
+      multiply_panel(l, &block, q, kc_values, i, j);
     }
   }
 }
 
 // Blocks as large as the second cache likes, smaller ones when there would be few.
 static void set_tasks(large_context *l, const apus_matmul_kernels *kernels) {
-  static const int64_t rows[] = {144, 144, 144, 72, 72}, columns[] = {512, 256, 128, 128, 64};
+  static const int64_t tall_rows[] = {144, 144, 144, 72, 72}, tall_columns[] = {512, 256, 128, 128, 64};
+  static const int64_t flat_rows[] = {144, 144, 144, 144, 72}, flat_columns[] = {512, 256, 128, 64, 64};
+  const int64_t *rows = l->m <= 144 ? flat_rows : tall_rows, *columns = l->m <= 144 ? flat_columns : tall_columns;
   const int64_t least = 1 << 22;  // multiply-adds of a task: some 20 µs
   int64_t wanted = smaller(larger(l->m * l->n * l->k / least, 1), 32);
   l->row_panels = pieces(l->m, kernels->mr);
@@ -434,6 +483,12 @@ static void multiply_large(const problem *p, operands o) {
   l.partial = scratch ? apus_allocate(partial_bytes) : NULL;
   l.a_states = apus_allocate(state_bytes);
   l.b_states = l.a_states + blocks * pieces(rows, kernels->mr);
+  int32_t lines[2][APUS_MATMUL_LINES + APUS_MATMUL_KC] = {0};
+  l.a_lines = lines[0];
+  l.b_lines = lines[1];
+  int64_t lines_k = smaller(kc_values, p->k);
+  l.a_line_count = set_lines(p->a_row * p->size, p->a_col * p->size, kernels->mr, lines_k, p->size, APUS_MATMUL_LINES, l.a_lines);
+  l.b_line_count = set_lines(p->b_col * p->size, p->b_row * p->size, kernels->nr, lines_k, p->size, APUS_MATMUL_LINES, l.b_lines);
   for (l.j = 0; l.j < p->n; l.j += columns)
     for (l.i = 0; l.i < p->m; l.i += rows)
       for (l.q = 0; l.q < p->k; l.q += depth) {

@@ -26,7 +26,8 @@ typedef struct {
   const void *a; int64_t a_panel, a_row, a_col;  // a_panel: from one group of mr rows to the next
   const void *b; int64_t b_panel, b_row;         // b_panel: from one group of nr columns to the next; columns are adjacent
   bool b_packed;                 // else the last columns are copied before they are used
-  const void *ahead; int64_t ahead_step;  // what is wanted next, k rows `ahead_step` bytes apart, is fetched meanwhile; or NULL
+  const void *ahead;             // what is wanted next is fetched meanwhile: at these offsets from it, followed by as many zeros as k; or NULL
+  const int32_t *ahead_lines; int64_t ahead_count;
   void *partial; int64_t partial_row;  // sums over earlier k, in the accumulator's type, columns adjacent; what C holds is among them,
                                        // if target.accumulate is set where they begin
   bool add_partial, last;        // last: goes to `target`, else to `partial`
@@ -51,6 +52,10 @@ typedef struct {
   // `count` rows of k values, one after the other, in the accumulator's type.
   void (*widen)(int32_t type, const void *source, int64_t outer, int64_t inner, int64_t count, int64_t k, void *widened);
 } apus_matmul_kernels;
+
+// Offsets of adjacent lines, as many as the largest packed panel has, then zeros.
+enum { APUS_MATMUL_LINES = APUS_MATMUL_KC * 2 };
+extern const int32_t apus_matmul_lines[APUS_MATMUL_LINES + APUS_MATMUL_KC];
 
 const apus_matmul_kernels *apus_matmul_kernels_f32(void);
 const apus_matmul_kernels *apus_matmul_kernels_bf16(void);

@@ -1,6 +1,12 @@
 import CApusKernels
 import Testing
 
+#if canImport(Glibc)
+  import Glibc
+#elseif canImport(Darwin)
+  import Darwin
+#endif
+
 extension KernelStateTests {
   /// The C matrix product against three nested loops in Double or Int64.
   @Suite struct MatMulTests {
@@ -310,6 +316,105 @@ extension KernelStateTests {
         }
       }
       return (expected, written)
+    }
+
+    /// What follows the sums, and B packed before, on every instruction set: the same bits as a plain product and separate kernels.
+    @Test(arguments: [f32, f64, bf16, f16], [0, 1, 2])
+    func finishesWithTheBitsOfSeparateKernels(_ element: Element, _ order: Int) {
+      let shapes = [
+        (1, 40, 700), (3, 33, 515), (5, 70, 1031), (20, 5, 530), (16, 16, 40), (9, 1, 600), (1, 20, 1), (7, 33, 0),
+        (17, 37, 1100),
+        (40, 100, 24), (3, 50, 9000), (300, 290, 130),
+      ]
+      let operations = [
+        APUS_OP_COPY, APUS_OP_RELU, APUS_OP_GELU_ERF, APUS_OP_GELU_TANH, APUS_OP_SIGMOID, APUS_OP_TANH, APUS_OP_SILU,
+      ]
+      var g = Generator(state: UInt64(order) + 40)
+      let type = Int32(element.type.rawValue)
+      let dotByDefault = apus_use_bf16_dot()
+      defer {
+        apus_set_isa(apus_best_isa())
+        apus_set_bf16_dot(dotByDefault)
+      }
+      for (index, (m, n, k)) in shapes.enumerated() {
+        // B's rows, its columns, or neither are adjacent.
+        let a = Operand(element, [m, k], order: [0, 1], &g)
+        let b = Operand(element, [k, n, 2], order: order == 0 ? [2, 0, 1] : order == 1 ? [2, 1, 0] : [0, 1, 2], &g)
+        let c = Operand(element, [m, n], order: index % 4 == 3 ? [1, 0] : [0, 1], &g)
+        let residual = Operand(element, [m, n], order: index % 4 == 3 ? [1, 0] : [0, 1], &g)
+        let expected = Operand(element, [m, n], order: index % 4 == 3 ? [1, 0] : [0, 1], &g)
+        let bias = Operand(element, [n], order: [0], &g)
+        let (activation, place) = ((index + 2 * order) % operations.count, (index + order) % 3)
+        var plain = apus_matmul()
+        (plain.type, plain.out_type) = (type, type)
+        (plain.m, plain.n, plain.k) = (Int64(m), Int64(n), Int64(k))
+        (plain.a_row, plain.a_col) = (Int64(a.strides[0]), Int64(a.strides[1]))
+        (plain.b_row, plain.b_col) = (Int64(b.strides[0]), Int64(b.strides[1]))
+        (plain.c_row, plain.c_col) = (Int64(c.strides[0]), Int64(c.strides[1]))
+        (plain.a, plain.b, plain.c) = (UnsafeRawPointer(a.start), UnsafeRawPointer(b.start), expected.start)
+        (plain.bias, plain.bias_stride) = (UnsafeRawPointer(bias.start), 1)
+        var fused = plain
+        fused.c = c.start
+        fused.activation = Int32(activation)
+        (fused.residual_row, fused.residual_col) = (plain.c_row, plain.c_col)
+        if place > 0 { fused.residual = UnsafeRawPointer(residual.start) }
+        fused.residual_after = place == 2 ? 1 : 0
+        for set in [APUS_ISA_BASELINE, APUS_ISA_AVX2, APUS_ISA_AVX512, APUS_ISA_NEON] where apus_set_isa(set) {
+          for dot in apus_has_avx512_bf16() && element.type == APUS_BF16 ? [false, true] : [false] {
+            apus_set_bf16_dot(dot)
+            apus_matmul_run(&plain)
+            func apply(_ operation: apus_op, _ other: UnsafeRawPointer?) {
+              apus_flat(Int32(operation.rawValue), type, Int64(m * n), expected.start, expected.start, other, nil, 0)
+            }
+            if place == 1 { apply(APUS_OP_ADD, residual.start) }
+            apply(operations[activation], nil)
+            if place == 2 { apply(APUS_OP_ADD, residual.start) }
+            let size = apus_matmul_packed_size(type, fused.k, fused.n)
+            let packed = UnsafeMutableRawPointer.allocate(byteCount: size, alignment: 64)
+            defer { packed.deallocate() }
+            apus_matmul_pack_b(type, fused.k, fused.n, b.start, fused.b_row, fused.b_col, packed)
+            let threads = apus_thread_count()
+            defer { apus_set_thread_count(threads) }
+            let kernels = "\(String(cString: apus_isa_name(set)))\(dot ? " with bf16 dot" : "")"
+            let note = "\(m)x\(n)x\(k) of \(element), order \(order), activation \(activation), residual \(place), \(kernels)"
+            for isPacked in [false, true] {
+              fused.packed_b = isPacked ? UnsafeRawPointer(packed) : nil
+              fused.b = isPacked ? nil : plain.b
+              for count in [1, 2, 3, 8] as [Int32] {
+                apus_set_thread_count(count)
+                memset(c.start, 0, m * n * c.size)
+                apus_matmul_run(&fused)
+                let same = memcmp(c.start, expected.start, m * n * c.size) == 0
+                #expect(same, "\(note), packed \(isPacked), \(count) threads")
+              }
+            }
+          }
+        }
+      }
+    }
+
+    @Test func factorMultipliesTheProductAlone() {
+      var g = Generator(state: 77)
+      let (m, n, k) = (21, 40, 600)
+      let a = Operand(Self.f64, [m, k], order: [0, 1], &g)
+      let b = Operand(Self.f64, [k, n], order: [0, 1], &g)
+      let c = Operand(Self.f64, [m, n], order: [0, 1], &g)
+      let before = c.reals()
+      var p = apus_matmul()
+      (p.type, p.out_type) = (Int32(APUS_F64.rawValue), Int32(APUS_F64.rawValue))
+      (p.m, p.n, p.k, p.a_row, p.a_col, p.b_row, p.b_col, p.c_row, p.c_col) = (21, 40, 600, 600, 1, 40, 1, 40, 1)
+      (p.a, p.b, p.c) = (UnsafeRawPointer(a.start), UnsafeRawPointer(b.start), c.start)
+      p.accumulate = 1
+      p.alpha = -0.25
+      apus_matmul_run(&p)
+      let (x, y, z) = (a.reals(), b.reals(), c.reals())
+      for i in 0..<m {
+        for j in 0..<n {
+          let sum = (0..<k).reduce(0.0) { $0 + x[a.origin + i * k + $1] * y[b.origin + $1 * n + j] }
+          let want = before[c.origin + i * n + j] - 0.25 * sum
+          #expect((z[c.origin + i * n + j] - want).magnitude <= 1e-10)
+        }
+      }
     }
 
     @Test func peakMeasurementsArePositive() {

@@ -14,6 +14,13 @@ struct ContractionKernel: Kernel {
   /// The operand that holds the packed right side.
   var packed: Int?
 
+  /// A contraction alone.
+  init(_ operation: Operation, operandCount: Int) {
+    name = operation.name
+    self.operation = operation
+    self.operandCount = operandCount
+  }
+
   /// - Parameter function: a body made by ``Epilogues``.
   init?(_ function: Function) {
     let graph = function.graph

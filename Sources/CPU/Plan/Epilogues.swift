@@ -43,6 +43,8 @@ enum Epilogues {
     var activation = true
     var residual = true
     var bias: Bool
+    /// Its kernel adds a residual only before the activation.
+    var isConvolution = false
     let activations: Set<UnaryKind>
 
     init?(_ graph: Graph, _ node: Graph.Node) {
@@ -59,9 +61,9 @@ enum Epilogues {
         activations = [.relu, .gelu, .geluTanh, .sigmoid, .tanh, .silu]
       case .convolution:
         guard type.elementType == .float32 else { return nil }
-        residual = false
+        isConvolution = true
         bias = false
-        activations = [.relu]
+        activations = [.relu, .gelu, .geluTanh, .sigmoid, .tanh, .silu]
       default: return nil
       }
     }
@@ -84,7 +86,7 @@ enum Epilogues {
           return true
         }
         if let producer = producers[other], case .fill = graph.nodes[producer].operation { return false }
-        guard residual else { return false }
+        guard residual, activation || !isConvolution else { return false }
         residual = false
         bias = false
         return true

@@ -63,9 +63,19 @@ public final class Plan: Sendable {
   let stableGraph: Graph
   /// Inputs that the stable values are computed from.
   let stableInputs: [Int]
+  let preparations: [Preparation]
+  /// Inputs whose versions decide whether what was computed once still holds.
+  private let watchedInputs: [Int]
   public let memory: Memory
   private let contexts = Mutex<[PlanContext]>([])
   private let stableValues = Mutex<StableValues?>(nil)
+
+  /// Another form of a stable value, made with it.
+  struct Preparation: Sendable {
+    let source: Operand
+    let make: @Sendable (CPUArray) -> CPUArray
+    let type: TensorType
+  }
 
   struct StableValues: Sendable {
     let versions: [UInt64]
@@ -80,16 +90,28 @@ public final class Plan: Sendable {
     donors = builder.donors
     stableGraph = builder.stableGraph
     stableInputs = builder.stableInputs
+    preparations = builder.preparations
+    watchedInputs = Set(
+      builder.stableInputs
+        + builder.preparations.compactMap { if case .input(let i) = $0.source.place { i } else { nil } }
+    ).sorted()
     let plan = MemoryPlan(builder.buffers)
     offsets = plan.offsets
     func bytes(_ types: [TensorType]) -> Int { types.reduce(0) { $0 + $1.shape.elementCount * $1.elementType.byteSize } }
     memory = Memory(
-      arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes), inputs: bytes(builder.graph.inputTypes),
+      arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes + builder.preparations.map(\.type)),
+      inputs: bytes(builder.graph.inputTypes),
       results: bytes(zip(builder.graph.outputTypes, builder.donors).filter { $1 == nil }.map(\.0)))
   }
 
-  public convenience init(_ graph: Graph, stable: Set<Int> = [], donations: [Int: Int] = [:]) {
-    self.init(PlanBuilder(graph, stable: stable, donations: donations))
+  /// - Parameters:
+  ///   - stable: inputs that seldom change, such as weights in inference: what depends on them alone is computed once.
+  ///   - donations: input → result that takes its place afterwards (variables that are written).
+  ///   - exact: false lets primitives become composites with kernels of their own (``withMatchedKernels(_:)``), whose results
+  ///     differ by rounding: for programs that come from elsewhere. What `compile` traces is made of composites already and keeps
+  ///     the bits of eager execution.
+  public convenience init(_ graph: Graph, stable: Set<Int> = [], donations: [Int: Int] = [:], exact: Bool = true) {
+    self.init(PlanBuilder(graph, stable: stable, donations: donations, exact: exact))
   }
 
   /// The most bytes that computing the stable values and the functions inside of operations may take, views counted as copies;
@@ -118,15 +140,26 @@ public final class Plan: Sendable {
 
   /// The values that do not change from run to run; computed again when an input they depend on is another version.
   private func stable(_ inputs: [CPUArray], _ versions: [UInt64]) throws(ExecutionError) -> [CPUArray] {
-    if stableGraph.outputs.isEmpty { return [] }
-    precondition(stableInputs.allSatisfy { versions.indices.contains($0) }, "stable inputs come with versions")
+    if stableGraph.outputs.isEmpty && preparations.isEmpty { return [] }
+    precondition(watchedInputs.allSatisfy { versions.indices.contains($0) }, "stable inputs come with versions")
     let known = stableValues.withLock { known -> [CPUArray]? in
-      guard let known, zip(stableInputs, known.versions).allSatisfy({ versions[$0] == $1 }) else { return nil }
+      guard let known, zip(watchedInputs, known.versions).allSatisfy({ versions[$0] == $1 }) else { return nil }
       return known.values
     }
     if let known { return known }
-    let values = try CPU.run(stableGraph, stableInputs.map { inputs[$0] }).map { $0.rowMajor() }
-    let made = StableValues(versions: stableInputs.map { versions[$0] }, values: values)
+    var values = try CPU.run(stableGraph, stableInputs.map { inputs[$0] }).map { $0.rowMajor() }
+    for preparation in preparations {
+      let base: CPUArray
+      switch preparation.source.place {
+      case .input(let i): base = inputs[i]
+      case .stable(let i): base = values[i]
+      case .buffer, .result: preconditionFailure("only stable values are prepared")
+      }
+      guard let storage = base.storage else { preconditionFailure("an operand has no memory") }
+      let layout = preparation.source.layout
+      values.append(preparation.make(layout.placed(in: storage, byteOffset: base.byteOffset + layout.byteOffset)))
+    }
+    let made = StableValues(versions: watchedInputs.map { versions[$0] }, values: values)
     stableValues.withLock { $0 = made }
     return values
   }

@@ -11,6 +11,7 @@ struct PlanBuilder {
   private(set) var donors: [Int?] = []
   private(set) var stableGraph = Graph()
   private(set) var stableInputs: [Int] = []
+  private(set) var preparations: [Plan.Preparation] = []
   private var places: [Plan.Operand?] = []
   private var rowMajorCopies: [Graph.Value: Plan.Operand] = [:]
   private var lastUse: [Int] = []
@@ -20,9 +21,12 @@ struct PlanBuilder {
   /// - Parameters:
   ///   - stable: inputs that seldom change, such as weights in inference: what depends on them alone is computed once.
   ///   - donations: input → result that takes its place afterwards (variables that are written).
-  init(_ source: Graph, stable: Set<Int>, donations: [Int: Int]) {
+  ///   - exact: whether results are the bits of the operations one by one, so far as kernels allow.
+  init(_ source: Graph, stable: Set<Int>, donations: [Int: Int], exact: Bool) {
     self.donations = donations
-    graph = withProductsAsRead(simplified(source))
+    graph = simplified(source)
+    if !exact { graph = withMatchedKernels(graph) }
+    graph = withProductsAsRead(graph)
     graph = simplified(withFoldedBatchNorm(graph, isStable: graph.stableValues(stable)))
     graph = withEarlyUpdates(graph)
     graph = withoutDeadCode(Fusion.run(Epilogues.run(graph)))
@@ -105,6 +109,13 @@ struct PlanBuilder {
       return
     }
     if case .call(let function) = node.operation, function.role == .fusion { return lower(fused: function, n, node, operands) }
+    switch node.operation {
+    case .composite(.linear), .dot, .convolution:
+      if isStable[node.inputs[1]] {
+        return lower(ContractionKernel(node.operation, operandCount: node.inputs.count), n, node, operands)
+      }
+    default: break
+    }
     var inputs = operands
     for i in inputs.indices where !inputs[i].layout.isRowMajor && CPU.needsRowMajor(node.operation, i) {
       inputs[i] = rowMajorCopy(node.inputs[i], inputs[i])
@@ -113,16 +124,44 @@ struct PlanBuilder {
     add(OperationKernel(operation: node.operation), n, node, inputs, layouts)
   }
 
+  private mutating func lower(_ contraction: ContractionKernel, _ n: Int, _ node: Graph.Node, _ operands: [Plan.Operand]) {
+    var kernel = contraction
+    var inputs = operands
+    let types = Array(graph.types[node.results])
+    for i in 0..<kernel.operandCount where !inputs[i].layout.isRowMajor && CPU.needsRowMajor(kernel.operation, i) {
+      inputs[i] = rowMajorCopy(node.inputs[i], inputs[i])
+    }
+    let isConvolution = if case .convolution = kernel.operation { true } else { false }
+    if let i = kernel.residual, !inputs[i].layout.isRowMajor, !isConvolution {
+      inputs[i] = rowMajorCopy(node.inputs[i], inputs[i])
+    }
+    let layouts = CPU.layouts(kernel.operation, inputs.prefix(kernel.operandCount).map(\.layout), types)
+    if isStable[node.inputs[1]], let prepared = prepare(kernel.operation, inputs[0], inputs[1], layouts[0]) {
+      kernel.packed = inputs.count
+      inputs.append(prepared)
+    }
+    add(kernel, n, node, inputs, layouts)
+  }
+
+  /// The weight in the kernel's own form, computed once; nil if nothing is gained.
+  private mutating func prepare(
+    _ operation: Operation, _ x: Plan.Operand, _ weight: Plan.Operand, _ y: CPUArray
+  ) -> Plan.Operand? {
+    let preparation: (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)?
+    if case .convolution(let p) = operation {
+      preparation = CPU.preparation(convolution: p, x.layout, weight.layout, y)
+    } else {
+      preparation = CPU.preparation(operation, x.layout, weight.layout)
+    }
+    guard let preparation else { return nil }
+    preparations.append(Plan.Preparation(source: weight, make: preparation.make, type: preparation.type))
+    return Plan.Operand(
+      place: .stable(stableGraph.outputs.count + preparations.count - 1), layout: CPUArray(abstract: preparation.type))
+  }
+
   private mutating func lower(fused function: Function, _ n: Int, _ node: Graph.Node, _ operands: [Plan.Operand]) {
     let shape = graph.types[node.firstResult].shape
-    if var kernel = ContractionKernel(function) {
-      var inputs = operands
-      if let i = kernel.residual, !inputs[i].layout.isRowMajor { inputs[i] = rowMajorCopy(node.inputs[i], inputs[i]) }
-      kernel.packed = nil
-      let layouts = CPU.layouts(
-        kernel.operation, Array(inputs.prefix(kernel.operandCount)).map(\.layout), Array(graph.types[node.results]))
-      return add(kernel, n, node, inputs, layouts)
-    }
+    if let kernel = ContractionKernel(function) { return lower(kernel, n, node, operands) }
     guard let program = TileProgram(function.graph, shape: shape) else {
       preconditionFailure("\(function.name) was fused but does not fit the tile machine")
     }

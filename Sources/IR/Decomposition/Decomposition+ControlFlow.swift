@@ -8,6 +8,7 @@ extension ScanLoop {
       TensorType(Shape([length] + Array(type.shape)), type.elementType)
     }
     let buffers = outputs.map { b.fill(.int(0), $0.shape, $0.elementType) }
+    if length == 0 { return Array(x[..<carried]) + buffers }
     let states = [b.fill(0, [])] + Array(x[..<carried]) + buffers
     let constants = Array(x[carried...])
     let types = (states + constants).map(\.type)
