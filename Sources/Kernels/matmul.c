@@ -352,14 +352,22 @@ static void await(panel_state *state) {
   }
 }
 
-static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, int64_t panel, panel_state *state) {
+static void pack_panel(const large_context *l, bool is_a, int64_t q, int64_t k, int64_t panel, char *packed) {
   const problem *p = l->p;
   const apus_matmul_kernels *kernels = p->kernels;
   int64_t width = is_a ? kernels->mr : kernels->nr, some = smaller(width, (is_a ? l->m : l->n) - panel * width);
   (is_a ? kernels->pack_a : kernels->pack_b)(
-    p->type, raw_panel(l, is_a, q, panel), is_a ? p->a_row : p->b_col, is_a ? p->a_col : p->b_row, some, k,
-    packed_panel(l, is_a, q, pieces(k, kernels->group), panel));
-  atomic_store_explicit(state, PACKED, memory_order_release);
+    p->type, raw_panel(l, is_a, q, panel), is_a ? p->a_row : p->b_col, is_a ? p->a_col : p->b_row, some, k, packed);
+}
+
+// Packs a panel, or waits until whoever has begun has.
+static void need_panel(const large_context *l, bool is_a, int64_t q, int64_t k, int64_t panel, panel_state *state) {
+  if (claim(state)) {
+    pack_panel(l, is_a, q, k, panel, packed_panel(l, is_a, q, pieces(k, l->p->kernels->group), panel));
+    atomic_store_explicit(state, PACKED, memory_order_release);
+  } else {
+    await(state);
+  }
 }
 
 static const char *b_panel(const large_context *l, int64_t q, int64_t depth, int64_t panel) {
@@ -423,15 +431,17 @@ static void multiply_task(void *context, int64_t index) {
     panel_state *a_states = l->a_states + q / kc_values * l->row_panels, *b_states = l->b_states + q / kc_values * l->column_panels;
     for (int64_t s = 0; s < j1 - j0; s++) {
       int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
-      if (!p->packed && claim(&b_states[panel])) pack_panel(l, false, q, k, panel, &b_states[panel]);
-      if (!p->packed) await(&b_states[panel]);
+      // With one row of tasks each panel of B is needed by one of them, once: packed where the one before was, it stays in the cache.
+      char *own = packed_panel(l, false, 0, block.k, j0);
+      bool once = l->row_tasks == 1 && !p->packed;
+      if (once) pack_panel(l, false, q, k, panel, own);
+      else if (!p->packed) need_panel(l, false, q, k, panel, &b_states[panel]);
       block.n = smaller(kernels->nr, l->n - j);
-      block.b = b_panel(l, q, block.k, panel);
+      block.b = once ? own : b_panel(l, q, block.k, panel);
       if (s == 0) {
         for (int64_t r = 0; r < i1 - i0; r++) {
           int64_t a_panel = i0 + (i_turn + r) % (i1 - i0), a_next = i0 + (i_turn + r + 1) % (i1 - i0);
-          if (claim(&a_states[a_panel])) pack_panel(l, true, q, k, a_panel, &a_states[a_panel]);
-          await(&a_states[a_panel]);
+          need_panel(l, true, q, k, a_panel, &a_states[a_panel]);
           if (r + 1 < i1 - i0) fetch(l, &block, true, q, a_next, &a_states[a_next]);
           else fetch(l, &block, false, q, next, &b_states[next]);
           block.a = packed_panel(l, true, q, block.k, a_panel);

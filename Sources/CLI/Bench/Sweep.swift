@@ -31,7 +31,7 @@ struct Sweep: ParsableCommand {
 
   func run() throws {
     apus_set_thread_count(Int32(threads))
-    let mapped = try MappedFile(mapping: file)
+    let mapped = try FileBytes(mapping: file)
     let text = withExtendedLifetime(mapped) { String(decoding: mapped.bytes, as: UTF8.self) }
     for (number, line) in text.split(separator: "\n").enumerated() {
       let words = line.split(separator: " ").map(String.init)
