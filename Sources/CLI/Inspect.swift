@@ -2,12 +2,37 @@ import Apus
 import ArgumentParser
 
 struct Inspect: ParsableCommand {
-  static let configuration = CommandConfiguration(abstract: "Show what is in a safetensors file: names, types, shapes, sizes.")
+  static let configuration = CommandConfiguration(
+    abstract: "Show what is in a file: an artifact's signatures, programs and weights; names, types, shapes, sizes of tensors.")
 
-  @Argument(help: "A .safetensors file, or the .safetensors.index.json of a sharded one.")
+  @Argument(help: "An artifact (.apus), .safetensors, the .safetensors.index.json of a sharded one, .npz or .npy.")
   var file: String
 
+  @Flag(help: "Of an artifact: its program as StableHLO text.")
+  var graph = false
+
+  @Option(help: "Of an artifact: draw the program as it runs, with fused groups, to FILE.svg or FILE.dot.")
+  var picture: String?
+
+  @Option(help: "Of an artifact: which of its functions.")
+  var signature: String?
+
+  @Option(help: "With --picture: the size of an open dimension, as in batch=8.")
+  var size: [String] = []
+
+  func validate() throws {
+    if (graph || picture != nil) && !Workload.isArtifact(file) {
+      throw ValidationError("--graph and --picture are for artifacts, whose names end in .apus.")
+    }
+    if let picture, !picture.hasSuffix(".svg") && !picture.hasSuffix(".dot") {
+      throw ValidationError("--picture \(picture) ends neither in .svg nor in .dot.")
+    }
+  }
+
   func run() throws {
+    if Workload.isArtifact(file) { return try showArtifact() }
+    if file.hasSuffix(".npz") { return try showNPZ() }
+    if file.hasSuffix(".npy") { return try showNPY() }
     if file.hasSuffix(".json") {
       let shards = try SafetensorsShards(indexPath: file)
       print("\(file): \(shards.files.count) file\(shards.files.count == 1 ? "" : "s")")
@@ -17,7 +42,7 @@ struct Inspect: ParsableCommand {
     }
   }
 
-  private func show(_ file: SafetensorsFile, title: String) {
+  func show(_ file: SafetensorsFile, title: String) {
     let rows = file.entries.map { entry in
       (
         printable(entry.name), entry.dataType.rawValue, "[" + entry.shape.map(String.init).joined(separator: ", ") + "]",
@@ -36,7 +61,7 @@ struct Inspect: ParsableCommand {
   }
 
   /// Names come from the file: control characters must not reach the terminal.
-  private func printable(_ text: String) -> String {
+  func printable(_ text: String) -> String {
     String(
       text.unicodeScalars.prefix(200).flatMap { scalar -> [Character] in
         scalar.value < 32 || (127..<160).contains(scalar.value)

@@ -2,7 +2,7 @@ import Apus
 import ArgumentParser
 
 /// The network of the quickstart: two convolutions, then two fully connected layers.
-final class FashionNet: Module {
+final class FashionNet: Module, Layer {
   let conv1 = Conv2d(1, 32, kernelSize: 3, padding: 1)
   let conv2 = Conv2d(32, 64, kernelSize: 3, padding: 1)
   let hidden = Linear(64 * 7 * 7, 128)
@@ -22,7 +22,7 @@ final class FashionNet: Module {
 struct Quickstart: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Train a convolutional network on Fashion-MNIST: 60,000 real images.",
-    discussion: "Trains, evaluates on the 10,000 test images, saves the weights, and shows what the network says of a few images."
+    discussion: "Trains, evaluates on the 10,000 test images, saves the weights, exports the model, and shows what the network says of a few images."
   )
 
   @Option(help: "Passes over the training images.")
@@ -42,6 +42,9 @@ struct Quickstart: AsyncParsableCommand {
 
   @Option(help: "Where the weights go.")
   var output = "fashion.safetensors"
+
+  @Option(help: "Where the exported model goes, which `apus run` and `apus inspect` read.")
+  var artifact = "fashion.apus"
 
   func validate() throws {
     if epochs < 1 { throw ValidationError("--epochs \(epochs) is less than 1.") }
@@ -92,6 +95,8 @@ struct Quickstart: AsyncParsableCommand {
     try model.save(output)
     show(model, test)
     print("saved \(output)")
+    try export(model, input: ["image": .float32(["batch", 1, 28, 28])], to: artifact)
+    print("exported \(artifact)")
     print("test accuracy \(decimals(accuracy * 100, 2)) %")
     print("trained in \(decimals(seconds, 1)) s, all in \(decimals(Clock.seconds() - begin, 1)) s")
   }

@@ -44,8 +44,7 @@ public final class Program: Sendable {
   public let frameworkVersion: String
   /// Names, types and sizes of the weights.
   public let weights: SafetensorsFile
-  /// The StableHLO text.
-  package let text: FileBytes
+  private let text: FileBytes
   private let functions: [String: ProgramFunction]
 
   init(path: String, limits: ProgramLimits) throws(FormatError) {
@@ -87,6 +86,12 @@ public final class Program: Sendable {
     }
     return file
   }
+
+  /// The program as StableHLO text, one function for each signature (and corner of sizes, if some are open).
+  public var sourceText: String { text.withUnsafeBytes { String(decoding: $0, as: UTF8.self) } }
+
+  /// The bytes of text and weights together.
+  public var byteCount: Int { text.count + weights.bytes.count }
 
   /// The signature that is meant where none is named: the only one, or `serve`.
   public var defaultSignature: String? {

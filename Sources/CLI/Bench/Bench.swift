@@ -10,7 +10,7 @@ struct Bench: ParsableCommand {
     abstract: "Measure a workload on this machine.",
     discussion: "Names and shapes are those of the peers' benchmark programs. `--list` shows them.")
 
-  @Argument(help: "The workload's name.")
+  @Argument(help: "The workload's name, or an artifact (.apus).")
   var workload: String?
 
   @Option(help: "Threads to compute with.")
@@ -28,6 +28,12 @@ struct Bench: ParsableCommand {
   @Option(help: "Write a Chrome trace of one step to this file, and print a table by kernel.")
   var profile: String?
 
+  @Option(help: "Of an artifact: which of its functions.")
+  var signature: String?
+
+  @Option(help: "Of an artifact: the size of an open dimension, as in batch=8; the smallest one if not given.")
+  var inputSize: [String] = []
+
   @Flag(help: "List the workloads.")
   var list = false
 
@@ -40,7 +46,7 @@ struct Bench: ParsableCommand {
     if eager && compiled { throw ValidationError("--eager and --compiled exclude each other.") }
     if list { return }
     guard let workload else { throw ValidationError("Name a workload; --list shows them.") }
-    if Workload.named(workload) == nil {
+    if !Workload.isArtifact(workload) && Workload.named(workload) == nil {
       let near = Workload.all.map(\.name).filter { $0.contains(workload) || workload.contains($0.prefix(4)) }
       let hint = near.isEmpty ? "--list shows them." : "Near: \(near.joined(separator: ", "))."
       throw ValidationError("There is no workload '\(workload)'. \(hint)")
@@ -52,8 +58,8 @@ struct Bench: ParsableCommand {
       for workload in Workload.all { print(workload.name) }
       return
     }
-    guard let workload = workload.flatMap(Workload.named) else { return }
     apus_set_thread_count(Int32(threads))
+    guard let workload = try self.workload.flatMap(found) else { return }
     if workload.name == "peak" {
       let peak = Peak.measure(threads: threads, seconds: budget)
       print(json ? peak.json : peak.text)
@@ -62,6 +68,10 @@ struct Bench: ParsableCommand {
     if let profile { return try writeProfile(workload, profile) }
     let report = measure(workload)
     print(json ? report.json : report.text)
+  }
+
+  private func found(_ name: String) throws -> Workload? {
+    Workload.isArtifact(name) ? try Workload.artifact(name, signature: signature, sizes: inputSize) : Workload.named(name)
   }
 
   /// The last of a few steps, kernel by kernel.
@@ -79,7 +89,7 @@ struct Bench: ParsableCommand {
   }
 
   private func measure(_ workload: Workload) -> Report {
-    let mode: Workload.Mode = compiled ? .compiled : .eager
+    let mode: Workload.Mode = compiled || self.workload.map(Workload.isArtifact) == true ? .compiled : .eager
     let step = workload.build(mode)
     let first = timed(step)
     let start = Clock.seconds()
