@@ -23,7 +23,7 @@ struct OperationKernel: Kernel {
   var name: String { operation.name }
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
 
-  var isPure: Bool { operation.functions.isEmpty && !operation.isCustomCall }
+  var isPure: Bool { operation.functions.isEmpty && !operation.hasCustomCall }
 
   func canOverwrite(_ i: Int, _ result: Int) -> Bool {
     switch operation {

@@ -273,6 +273,9 @@ struct PlanBuilder {
       last.out[0].layout.elementCount < 1 << 14, inputs.count >= 2, last.inputs.count >= 2,
       last.inputs[last.inputs.count - 2].place == inputs[inputs.count - 2].place
     else { return nil }
+    // They run in no order: neither may touch what the other writes.
+    let (before, now) = (Set(last.out.map(\.place)), Set(out.map(\.place)))
+    guard inputs.allSatisfy({ !before.contains($0.place) }), last.inputs.allSatisfy({ !now.contains($0.place) }) else { return nil }
     let count: Int
     if let group = last.kernel as? OptimizerGroupKernel, group.rule == rule {
       count = group.count

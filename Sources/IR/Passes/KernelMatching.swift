@@ -1,13 +1,13 @@
 /// What is written in primitives but has a kernel of its own becomes that composite: activations, softmax, normalization of rows,
-/// attention. Programs of other tools (JAX's StableHLO) and code by hand are like that.
+/// attention, products with a bias. Programs of other tools (JAX's StableHLO) and code by hand are like that.
 ///
 /// Numbers may come through broadcasts, reshapes and conversions. A match takes only operations whose results nothing else
 /// reads. Results differ by rounding: relative to the largest term of each sum by a few units of the element type's precision,
 /// times √n for sums of n elements. Attention scores that a mask replaces by a number of at most −10⁸ weigh nothing, as they do in
 /// softmax as long as the other scores are smaller than that.
 public func withMatchedKernels(_ source: Graph) -> Graph {
-  var graph = source
-  for rule in [Match.activation, Match.softmax, Match.normalization, Match.attention] {
+  var graph = simplified(withInlinedCalls(source))
+  for rule in [Match.softmax, Match.normalization, Match.attention, Match.activation, Match.linear] {
     graph = rewritten(graph, rule)
   }
   return graph
