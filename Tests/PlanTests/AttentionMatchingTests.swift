@@ -24,8 +24,11 @@ import Testing
   ) throws -> Graph {
     let after = withMatchedKernels(simplified(source))
     try after.verify()
-    let node = try #require(after.nodes.first { $0.operation.name == "attention" }, "\(after.names)", sourceLocation: sourceLocation)
-    if case .composite(.attention(_, let isCausal)) = node.operation { #expect(isCausal == causal, sourceLocation: sourceLocation) }
+    let node = try #require(
+      after.nodes.first { $0.operation.name == "attention" }, "\(after.names)", sourceLocation: sourceLocation)
+    if case .composite(.attention(_, let isCausal)) = node.operation {
+      #expect(isCausal == causal, sourceLocation: sourceLocation)
+    }
     #expect(node.inputs.count == operands && after.count("matmul") == 0, sourceLocation: sourceLocation)
     let inputs = inputs ?? arrays(source.inputTypes, range: 2)
     let reference = try CPU.run(source, inputs)[0]
@@ -42,25 +45,29 @@ import Testing
     try matched(graph([q, k, v]) { _, x in [softmax((x[0] * 0.25).matmul(x[1].transposed())).matmul(x[2])] })
     try matched(graph([q, k, v]) { _, x in [softmax(x[0].matmul(x[1].transposed())).matmul(x[2])] })
     // One batch dimension, and none.
-    try matched(graph([float([3, 5, 8]), float([3, 7, 8]), float([3, 7, 4])]) { _, x in
-      [softmax(x[0].matmul(x[1].transposed()) * 0.25).matmul(x[2])]
-    })
-    try matched(graph([float([5, 8]), float([7, 8]), float([7, 4])]) { _, x in
-      [softmax(x[0].matmul(x[1].transposed()) * 0.25).matmul(x[2])]
-    })
+    try matched(
+      graph([float([3, 5, 8]), float([3, 7, 8]), float([3, 7, 4])]) { _, x in
+        [softmax(x[0].matmul(x[1].transposed()) * 0.25).matmul(x[2])]
+      })
+    try matched(
+      graph([float([5, 8]), float([7, 8]), float([7, 4])]) { _, x in
+        [softmax(x[0].matmul(x[1].transposed()) * 0.25).matmul(x[2])]
+      })
   }
 
   /// [batch, positions, heads, dim], as JAX's einsum writes it, and v on the left.
   @Test func anyOrderOfDimensions() throws {
     let types = [float([2, 5, 3, 8]), float([2, 7, 3, 8]), float([2, 7, 3, 4])]
-    try matched(graph(types) { _, x in
-      let p = softmax(dot(x[0], x[1], [0, 2], [0, 2], 3, 3) * 0.3)
-      return [dot(x[2], p, [0, 2], [0, 1], 1, 3).transpose([0, 3, 1, 2])]
-    })
-    try matched(graph(types) { _, x in
-      let p = softmax(dot(x[0], x[1], [2, 0], [2, 0], 3, 3) * 0.3)  // [heads, batch, queries, keys]
-      return [dot(p, x[2], [1, 0], [0, 2], 3, 1)]
-    })
+    try matched(
+      graph(types) { _, x in
+        let p = softmax(dot(x[0], x[1], [0, 2], [0, 2], 3, 3) * 0.3)
+        return [dot(x[2], p, [0, 2], [0, 1], 1, 3).transpose([0, 3, 1, 2])]
+      })
+    try matched(
+      graph(types) { _, x in
+        let p = softmax(dot(x[0], x[1], [2, 0], [2, 0], 3, 3) * 0.3)  // [heads, batch, queries, keys]
+        return [dot(p, x[2], [1, 0], [0, 2], 3, 1)]
+      })
   }
 
   private func triangle(_ b: DecompositionBuilder, _ queries: Int, _ keys: Int) -> Term {
@@ -103,7 +110,8 @@ import Testing
         return [softmax(b.select(x[3], s, s.like(-1e30))).matmul(x[2])]
       }, operands: 4, inputs: arrays([q, k, v], range: 2) + [array(Array(repeating: 0, count: 70), bool.shape, .bool)])
     try matched(
-      graph([q, k, v, float([3, 1, 7])]) { b, x in [softmax(x[3] + x[0].matmul(x[1].transposed()) * 0.3).matmul(x[2])] }, operands: 4)
+      graph([q, k, v, float([3, 1, 7])]) { b, x in [softmax(x[3] + x[0].matmul(x[1].transposed()) * 0.3).matmul(x[2])] },
+      operands: 4)
     try matched(
       graph([q, k, v, TensorType(scores, .float32)]) { b, x in
         [softmax(x[0].matmul(x[1].transposed()) * 0.3 + x[3]).matmul(x[2])]
@@ -129,7 +137,9 @@ import Testing
 
   @Test func theCompositesOwnDecomposition() throws {
     for causal in [false, true] {
-      let source = try #require(Operation.composite(.attention(scale: 0.3, causal: causal)).decomposition([q, k, v])).selecting([0])
+      let source = try #require(Operation.composite(.attention(scale: 0.3, causal: causal)).decomposition([q, k, v])).selecting([
+        0
+      ])
       let after = withMatchedKernels(simplified(source))
       try after.verify()
       let inputs = arrays(source.inputTypes, range: 2)

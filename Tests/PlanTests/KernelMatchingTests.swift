@@ -16,7 +16,9 @@ import Testing
     let after = withMatchedKernels(simplified(source))
     try after.verify()
     #expect(after.inputTypes == source.inputTypes && after.outputTypes == source.outputTypes, sourceLocation: sourceLocation)
-    for name in expected { #expect(after.names.contains(name), "\(comment ?? "") \(after.names)", sourceLocation: sourceLocation) }
+    for name in expected {
+      #expect(after.names.contains(name), "\(comment ?? "") \(after.names)", sourceLocation: sourceLocation)
+    }
     let inputs = inputs ?? arrays(source.inputTypes)
     let reference = try CPU.run(source, inputs)
     let plan = Plan(source, exact: false)
@@ -70,22 +72,26 @@ import Testing
 
   @Test func whatIsNoSoftmaxStays() {
     let x = float([3, 3])
-    unmatched(graph([x]) { _, x in  // of columns
-      let e = (x[0] - x[0].reduce(.max, [0], keepDims: true)).unary(.exp)
-      return [e / e.sum([0], keepDims: true)]
-    })
-    unmatched(graph([x]) { _, x in  // another axis of a square
-      let e = (x[0] - x[0].reduce(.max, [1]).reshape([1, 3])).unary(.exp)
-      return [e / e.sum([1], keepDims: true)]
-    })
-    unmatched(graph([x]) { _, x in  // its exponentials are read
-      let e = (x[0] - x[0].reduce(.max, [1], keepDims: true)).unary(.exp)
-      return [e / e.sum([1], keepDims: true), e]
-    })
-    unmatched(graph([x, x]) { _, x in  // the sum is another's
-      let (e, f) = ((x[0] - x[0].reduce(.max, [1], keepDims: true)).unary(.exp), x[1].unary(.exp))
-      return [e / f.sum([1], keepDims: true)]
-    })
+    unmatched(
+      graph([x]) { _, x in  // of columns
+        let e = (x[0] - x[0].reduce(.max, [0], keepDims: true)).unary(.exp)
+        return [e / e.sum([0], keepDims: true)]
+      })
+    unmatched(
+      graph([x]) { _, x in  // another axis of a square
+        let e = (x[0] - x[0].reduce(.max, [1]).reshape([1, 3])).unary(.exp)
+        return [e / e.sum([1], keepDims: true)]
+      })
+    unmatched(
+      graph([x]) { _, x in  // its exponentials are read
+        let e = (x[0] - x[0].reduce(.max, [1], keepDims: true)).unary(.exp)
+        return [e / e.sum([1], keepDims: true), e]
+      })
+    unmatched(
+      graph([x, x]) { _, x in  // the sum is another's
+        let (e, f) = ((x[0] - x[0].reduce(.max, [1], keepDims: true)).unary(.exp), x[1].unary(.exp))
+        return [e / f.sum([1], keepDims: true)]
+      })
   }
 
   @Test(arguments: types) func normalization(_ type: ElementType) throws {
@@ -148,19 +154,54 @@ import Testing
   @Test func whatIsNoNormalizationStays() {
     let types = [[4, 4], [4], [4, 4]].map(float)
     func mean(_ x: Term) -> Term { x.mean([1], keepDims: true) }
-    unmatched(graph(types) { _, x in  // the variance of something else
-      let (c, d) = (x[0] - mean(x[0]), x[2] - mean(x[2]))
-      return [c * (mean(d * d) + 1e-5).unary(.rsqrt) * x[1]]
-    })
-    unmatched(graph(types) { _, x in  // by a wrong count
-      let c = x[0] - mean(x[0])
-      return [c * ((c * c).sum([1], keepDims: true) / 3 + 1e-5).unary(.rsqrt)]
-    })
-    unmatched(graph(types) { _, x in  // the normalized rows are read
-      let c = x[0] - mean(x[0])
-      let y = (mean(c * c) + 1e-5).unary(.rsqrt)
-      return [c * y, y]
-    })
+    unmatched(
+      graph(types) { _, x in  // the variance of something else
+        let (c, d) = (x[0] - mean(x[0]), x[2] - mean(x[2]))
+        return [c * (mean(d * d) + 1e-5).unary(.rsqrt) * x[1]]
+      })
+    unmatched(
+      graph(types) { _, x in  // by a wrong count
+        let c = x[0] - mean(x[0])
+        return [c * ((c * c).sum([1], keepDims: true) / 3 + 1e-5).unary(.rsqrt)]
+      })
+    unmatched(
+      graph(types) { _, x in  // the normalized rows are read
+        let c = x[0] - mean(x[0])
+        let y = (mean(c * c) + 1e-5).unary(.rsqrt)
+        return [c * y, y]
+      })
+  }
+
+  /// As JAX writes it; one pass over memory.
+  @Test func reductionsAndWhatTheyAreBroadcastToAreOneKernel() throws {
+    let source = graph([float([6, 40])]) { _, x in [x[0] / x[0].unary(.abs).reduce(.max, [1]).reshape([6, 1])] }
+    try matched(source, ["max"])
+    #expect(Plan(source, exact: false).kernelCount == 1 && Plan(source).kernelCount > 1)
+    let read = graph([float([6, 40])]) { _, x in
+      let top = x[0].reduce(.max, [1])
+      return [x[0] / top.reshape([6, 1]), top]
+    }
+    unmatched(read)
+  }
+
+  /// Functions are written out: what is inside of them counts.
+  @Test func calls() throws {
+    let silu = Function("silu", graph([float([9])]) { _, x in [x[0] * x[0].unary(.sigmoid)] })
+    let twice = Function("twice", graph([float([9])]) { b, x in b.apply(.call(silu), b.apply(.call(silu), x)) })
+    let source = graph([float([9])]) { b, x in b.apply(.call(twice), x) + b.apply(.call(silu), x) }
+    let after = try matched(source, ["silu"])
+    #expect(after.names == ["silu", "silu"], "the first of two stands once")
+    try withInlinedCalls(source).verify()
+  }
+
+  /// In half precision the composite rounds once.
+  @Test func linear() throws {
+    let types = [[5, 8], [8, 3], [3], [3, 8]].map { TensorType($0, .bfloat16) }
+    let source = graph(types) { b, x in
+      let transposed = DotDimensions(lhsContracting: [1], rhsContracting: [1])
+      return [x[0].matmul(x[1]) + x[2], x[2].broadcast([5, 3]) + b.apply(.dot(transposed), [x[0], x[3]])[0]]
+    }
+    #expect(try matched(source, ["linear"], bound: 0.1).count("linear") == 2)
   }
 
   // MARK: Activations
@@ -203,10 +244,11 @@ import Testing
     unmatched(one { x in [x * x * x.unary(.sigmoid)] })
     unmatched(one { x in [x * (-x).unary(.sigmoid)] })
     unmatched(one { x in [x.binary(.max, x.like(1.0))] })
-    unmatched(one { x in
-      let s = x.unary(.sigmoid)
-      return [x * s, s]
-    })
+    unmatched(
+      one { x in
+        let s = x.unary(.sigmoid)
+        return [x * s, s]
+      })
     unmatched(graph([float([8]), float([8])]) { _, x in [x[0] * x[1].unary(.sigmoid)] })
   }
 

@@ -13,7 +13,8 @@ import Testing
       let buffers = (0..<count).map { _ -> MemoryPlan.Buffer in
         let first = Int.random(in: 0..<steps, using: &random)
         let last = min(steps - 1, first + Int.random(in: 0...6, using: &random))
-        let size = Bool.random(using: &random) ? Int.random(in: 0...300, using: &random) : 1 << Int.random(in: 0...20, using: &random)
+        let size =
+          Bool.random(using: &random) ? Int.random(in: 0...300, using: &random) : 1 << Int.random(in: 0...20, using: &random)
         return MemoryPlan.Buffer(byteCount: size, first: first, last: last)
       }
       let plan = MemoryPlan(buffers)
@@ -29,9 +30,10 @@ import Testing
       // Never more than everything side by side, never less than the most that lives at once.
       func rounded(_ x: Int) -> Int { (x + 63) / 64 * 64 }
       let all = buffers.reduce(0) { $0 + rounded($1.byteCount) }
-      let most = (0..<steps).map { t in
-        buffers.filter { $0.first <= t && t <= $0.last }.reduce(0) { $0 + rounded($1.byteCount) }
-      }.max() ?? 0
+      let most =
+        (0..<steps).map { t in
+          buffers.filter { $0.first <= t && t <= $0.last }.reduce(0) { $0 + rounded($1.byteCount) }
+        }.max() ?? 0
       #expect(plan.byteCount <= all && plan.byteCount >= most)
     }
   }

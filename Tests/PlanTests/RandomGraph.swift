@@ -63,9 +63,10 @@ struct RandomGraph {
         let x = pick(whole)
         if type == .bool || shape[last[0]] == 0 { continue }
         let kind: ReductionKind = self.kind == .whole && Bool.random(using: &random) ? .sum : .max
-        let keeps = Bool.random(using: &random)
+        let keeps = Int.random(in: 0..<4, using: &random) > 0
         let y = b.apply(.reduce(kind, last, keepDims: keeps), [x])[0].reshape(Shape(Array(shape.dropLast()) + [1]))
         rows.append(bounded(y))
+        whole.append(combined(x, rows[rows.count - 1].broadcast(shape)))
       case 10:
         // Through another order of memory and back.
         let x = changed(pick(whole).transpose(Axes(order)))
@@ -93,7 +94,8 @@ struct RandomGraph {
     switch (type, kind) {
     case (.bool, _): kinds = [.and, .or, .xor]
     case (_, .whole): kinds = [.add, .sub, .mul, .max, .min]
-    case (_, .withoutSums): kinds = type.isInteger ? [.add, .sub, .mul, .max, .xor] : [.add, .sub, .mul, .div, .max, .min, .atan2]
+    case (_, .withoutSums):
+      kinds = type.isInteger ? [.add, .sub, .mul, .max, .xor] : [.add, .sub, .mul, .div, .max, .min, .atan2]
     }
     return bounded(x.binary(kinds.randomElement(using: &random) ?? .max, y))
   }
@@ -106,9 +108,12 @@ struct RandomGraph {
     }
     let kinds: [UnaryKind]
     switch kind {
-    case .whole: kinds = type == .uint8 ? [.square, .abs] : [.neg, .abs, .square, .sign] + (type.isFloatingPoint ? [.relu, .floor] : [])
+    case .whole:
+      kinds = type == .uint8 ? [.square, .abs] : [.neg, .abs, .square, .sign] + (type.isFloatingPoint ? [.relu, .floor] : [])
     case .withoutSums:
-      kinds = type.isInteger ? [.neg, .abs, .not, .square] : [.neg, .exp, .tanh, .sigmoid, .gelu, .silu, .sin, .sqrt, .reciprocal, .isFinite]
+      kinds =
+        type.isInteger
+        ? [.neg, .abs, .not, .square] : [.neg, .exp, .tanh, .sigmoid, .gelu, .silu, .sin, .sqrt, .reciprocal, .isFinite]
     }
     let y = x.unary(kinds.randomElement(using: &random) ?? .neg)
     return bounded(y.elementType == type ? y : y.convert(type))

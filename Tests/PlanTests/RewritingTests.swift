@@ -49,7 +49,9 @@ import Testing
     let after = withEarlyUpdates(before)
     try after.verify()
     try expectSameBits(after, before)
-    let steps = after.nodes.indices.filter { if case .composite(.optimizerStep) = after.nodes[$0].operation { true } else { false } }
+    let steps = after.nodes.indices.filter {
+      if case .composite(.optimizerStep) = after.nodes[$0].operation { true } else { false }
+    }
     let readers = after.nodes.indices.filter { after.nodes[$0].inputs.contains(0) && !steps.contains($0) }
     let sine = try #require(after.names.firstIndex(of: "sin"))
     #expect(steps.count == 2 && steps.allSatisfy { $0 < sine }, "\(after.names)")
@@ -83,7 +85,8 @@ import Testing
   // MARK: Batch normalization
 
   @Test(arguments: [ElementType.float32, .float64]) func batchNormIsFolded(_ type: ElementType) throws {
-    let p = ConvolutionParameters(stride: [1, 1], padLow: [1, 1], padHigh: [1, 1], kernelDilation: [1, 1], inputDilation: [1, 1])
+    let p = ConvolutionParameters(
+      stride: [1, 1], padLow: [1, 1], padHigh: [1, 1], kernelDilation: [1, 1], inputDilation: [1, 1])
     for hasBias in [false, true] {
       var types = [Shape([2, 3, 8, 9]), [6, 3, 3, 3], [6], [6], [6], [6]].map { TensorType($0, type) }
       if hasBias { types.append(TensorType([6], type)) }

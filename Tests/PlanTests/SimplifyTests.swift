@@ -46,7 +46,10 @@ import Testing
 
   @Test func chainsBecomeOne() throws {
     let before = graph([float([2, 3, 4])]) { b, x in
-      [x[0].reshape([6, 4]).reshape([24]).reshape([4, 6]), x[0].transpose([1, 2, 0]).transpose([2, 0, 1]), x[0].transpose([2, 0, 1]).transpose([0, 2, 1])]
+      [
+        x[0].reshape([6, 4]).reshape([24]).reshape([4, 6]), x[0].transpose([1, 2, 0]).transpose([2, 0, 1]),
+        x[0].transpose([2, 0, 1]).transpose([0, 2, 1]),
+      ]
     }
     let after = simplified(before)
     try after.verify()

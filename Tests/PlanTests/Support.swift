@@ -30,7 +30,8 @@ func array(_ type: TensorType, _ random: inout Seeded, range: Int = 4, whole: Bo
     if type.elementType == .bool { return Double(Int.random(in: 0...1, using: &random)) }
     let low = type.elementType == .uint8 ? 0 : -range
     return whole || type.elementType.isInteger
-      ? Double(Int.random(in: low...range, using: &random)) : Double(Int.random(in: (-8 * range)...(8 * range), using: &random)) / 8
+      ? Double(Int.random(in: low...range, using: &random))
+      : Double(Int.random(in: (-8 * range)...(8 * range), using: &random)) / 8
   }
   return array(values, type.shape, type.elementType)
 }
@@ -88,7 +89,9 @@ extension Graph {
 }
 
 /// Whether the two graphs give the same bits.
-func expectSameBits(_ a: Graph, _ b: Graph, seed: Int = 1, _ comment: Comment? = nil, sourceLocation: SourceLocation = #_sourceLocation)
+func expectSameBits(
+  _ a: Graph, _ b: Graph, seed: Int = 1, _ comment: Comment? = nil, sourceLocation: SourceLocation = #_sourceLocation
+)
   throws
 {
   let inputs = arrays(a.inputTypes, seed: seed)

@@ -12,7 +12,9 @@ private func range(_ plan: Plan, _ operand: Plan.Operand) -> (place: Plan.Place,
     if reach < 0 { low += reach } else { high += reach }
   }
   let bytes = shape.elementCount == 0 ? low..<low : low..<(high + operand.layout.elementType.byteSize)
-  if case .buffer(let b) = operand.place { return (.buffer(-1), (bytes.lowerBound + plan.offsets[b])..<(bytes.upperBound + plan.offsets[b])) }
+  if case .buffer(let b) = operand.place {
+    return (.buffer(-1), (bytes.lowerBound + plan.offsets[b])..<(bytes.upperBound + plan.offsets[b]))
+  }
   return (operand.place, bytes)
 }
 

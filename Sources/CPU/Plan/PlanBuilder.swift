@@ -275,7 +275,9 @@ struct PlanBuilder {
     else { return nil }
     // They run in no order: neither may touch what the other writes.
     let (before, now) = (Set(last.out.map(\.place)), Set(out.map(\.place)))
-    guard inputs.allSatisfy({ !before.contains($0.place) }), last.inputs.allSatisfy({ !now.contains($0.place) }) else { return nil }
+    guard inputs.allSatisfy({ !before.contains($0.place) }), last.inputs.allSatisfy({ !now.contains($0.place) }) else {
+      return nil
+    }
     let count: Int
     if let group = last.kernel as? OptimizerGroupKernel, group.rule == rule {
       count = group.count

@@ -7,7 +7,7 @@
 /// softmax as long as the other scores are smaller than that.
 public func withMatchedKernels(_ source: Graph) -> Graph {
   var graph = simplified(withInlinedCalls(source))
-  for rule in [Match.softmax, Match.normalization, Match.attention, Match.activation, Match.linear] {
+  for rule in [Match.softmax, Match.normalization, Match.attention, Match.activation, Match.linear, Match.reduction] {
     graph = rewritten(graph, rule)
   }
   return graph
@@ -84,6 +84,8 @@ struct Match {
   let facts: Facts
   /// The nodes that the match replaces.
   private(set) var inside: Set<Int> = []
+  /// How much work one attempt has been: graphs of others may be made to cost much.
+  var steps = 0
 
   init(_ facts: Facts) { self.facts = facts }
 
