@@ -9,7 +9,8 @@ private final class Operands {
   private let shape: (batch: Int, channels: Int, rows: Int, cols: Int)
 
   init(
-    _ type: apus_type, batch: Int, size: Int, cin: Int, cout: Int, groups: Int = 1, stride: Int = 1, residualChannelsLast: Bool = true,
+    _ type: apus_type, batch: Int, size: Int, cin: Int, cout: Int, groups: Int = 1, stride: Int = 1,
+    residualChannelsLast: Bool = true,
     seed: Int
   ) {
     var g = CaseGenerator(seed: seed)
@@ -52,7 +53,9 @@ private final class Operands {
   func residual(of i: Int) -> Double {
     let channel = i % shape.channels, col = i / shape.channels % shape.cols, rest = i / shape.channels / shape.cols
     let row = rest % shape.rows, n = rest / shape.rows
-    let at = n * Int(p.residual_batch) + channel * Int(p.residual_channel) + row * Int(p.residual_spatial.0) + col * Int(p.residual_spatial.1)
+    let at =
+      n * Int(p.residual_batch) + channel * Int(p.residual_channel) + row * Int(p.residual_spatial.0) + col
+      * Int(p.residual_spatial.1)
     return residual[at]
   }
 }
@@ -76,13 +79,25 @@ extension KernelStateTests {
       let floating = type.rawValue >= APUS_F16.rawValue
       var all = [
         ("general", Operands(type, batch: 2, size: 9, cin: 6, cout: 19, residualChannelsLast: residualChannelsLast, seed: 1)),
-        ("strided", Operands(type, batch: 1, size: 9, cin: 5, cout: 66, stride: 2, residualChannelsLast: residualChannelsLast, seed: 2)),
-        ("depthwise", Operands(type, batch: 2, size: 7, cin: 21, cout: 21, groups: 21, residualChannelsLast: residualChannelsLast, seed: 3)),
-        ("few channels", Operands(type, batch: 1, size: 24, cin: 2, cout: 3, residualChannelsLast: residualChannelsLast, seed: 4)),
-        ("grouped", Operands(type, batch: 1, size: 8, cin: 12, cout: 38, groups: 2, residualChannelsLast: residualChannelsLast, seed: 5)),
+        (
+          "strided",
+          Operands(type, batch: 1, size: 9, cin: 5, cout: 66, stride: 2, residualChannelsLast: residualChannelsLast, seed: 2)
+        ),
+        (
+          "depthwise",
+          Operands(type, batch: 2, size: 7, cin: 21, cout: 21, groups: 21, residualChannelsLast: residualChannelsLast, seed: 3)
+        ),
+        (
+          "few channels", Operands(type, batch: 1, size: 24, cin: 2, cout: 3, residualChannelsLast: residualChannelsLast, seed: 4)
+        ),
+        (
+          "grouped",
+          Operands(type, batch: 1, size: 8, cin: 12, cout: 38, groups: 2, residualChannelsLast: residualChannelsLast, seed: 5)
+        ),
       ]
       if floating {
-        all.append(("blocks", Operands(type, batch: 1, size: 5, cin: 90, cout: 33, residualChannelsLast: residualChannelsLast, seed: 6)))
+        all.append(
+          ("blocks", Operands(type, batch: 1, size: 5, cin: 90, cout: 33, residualChannelsLast: residualChannelsLast, seed: 6)))
       }
       if type == APUS_F32 {
         let winograd = Operands(type, batch: 2, size: 10, cin: 18, cout: 37, residualChannelsLast: residualChannelsLast, seed: 7)
@@ -98,7 +113,11 @@ extension KernelStateTests {
       let before = apus_current_isa()
       defer { _ = apus_set_isa(before) }
       var activations = [APUS_EPILOGUE_NONE, APUS_EPILOGUE_RELU]
-      if floating { activations += [APUS_EPILOGUE_GELU_ERF, APUS_EPILOGUE_GELU_TANH, APUS_EPILOGUE_SIGMOID, APUS_EPILOGUE_TANH, APUS_EPILOGUE_SILU] }
+      if floating {
+        activations += [
+          APUS_EPILOGUE_GELU_ERF, APUS_EPILOGUE_GELU_TANH, APUS_EPILOGUE_SIGMOID, APUS_EPILOGUE_TANH, APUS_EPILOGUE_SILU,
+        ]
+      }
       let unit = type == APUS_F64 ? 0x1p-50 : type == APUS_F32 ? 0x1p-21 : type == APUS_F16 ? 0x1p-10 : 0x1p-7
       for set in floating ? availableSets() : [before] {
         #expect(apus_set_isa(set))
@@ -113,11 +132,13 @@ extension KernelStateTests {
               var wrong: (Int, Double, Double)?
               for i in 0..<operands.outputs where wrong == nil {
                 let sum = sums[i] + (withResidual ? operands.residual(of: i) : 0)
-                let exact = type == APUS_I8 ? activated(activation, Double(Int8(truncatingIfNeeded: Int(sum)))) : activated(activation, sum)
+                let exact =
+                  type == APUS_I8 ? activated(activation, Double(Int8(truncatingIfNeeded: Int(sum)))) : activated(activation, sum)
                 let error = abs(y[i] - exact)
                 if floating ? !(error <= unit * (1 + abs(sum))) : error != 0 { wrong = (i, y[i], exact) }
               }
-              let text = "\(name), \(String(cString: apus_isa_name(set))), activation \(activation.rawValue), residual \(withResidual)"
+              let text =
+                "\(name), \(String(cString: apus_isa_name(set))), activation \(activation.rawValue), residual \(withResidual)"
               #expect(wrong == nil, "\(text)")
             }
           }
@@ -129,10 +150,13 @@ extension KernelStateTests {
       let type = apus_type(rawValue: type)
       let before = apus_current_isa()
       defer { _ = apus_set_isa(before) }
-      let algorithms = type == APUS_F32 ? [APUS_CONVOLUTION_AUTO, APUS_CONVOLUTION_DIRECT, APUS_CONVOLUTION_WINOGRAD] : [APUS_CONVOLUTION_AUTO]
+      let algorithms =
+        type == APUS_F32 ? [APUS_CONVOLUTION_AUTO, APUS_CONVOLUTION_DIRECT, APUS_CONVOLUTION_WINOGRAD] : [APUS_CONVOLUTION_AUTO]
       for set in availableSets() {
         #expect(apus_set_isa(set))
-        for (batch, size, cin, cout, groups) in [(1, 6, 20, 33, 1), (3, 14, 16, 70, 1), (9, 12, 40, 24, 1), (2, 9, 12, 24, 2), (1, 8, 8, 8, 8), (1, 5, 270, 20, 1)] {
+        for (batch, size, cin, cout, groups) in [
+          (1, 6, 20, 33, 1), (3, 14, 16, 70, 1), (9, 12, 40, 24, 1), (2, 9, 12, 24, 2), (1, 8, 8, 8, 8), (1, 5, 270, 20, 1),
+        ] {
           let operands = Operands(type, batch: batch, size: size, cin: cin, cout: cout, groups: groups, seed: cin)
           for algorithm in algorithms {
             operands.p.algorithm = Int32(algorithm.rawValue)

@@ -99,7 +99,9 @@ private struct Reference {
       return (value, size)
     }
     (y, ySize) = correlate(x, c.height, c.width, c.cin, to: c.rows, c.cols, c.cout, pad: c.pad) { ($0 * c.cin + $1) * 9 + $2 }
-    (dx, dxSize) = correlate(dy, c.rows, c.cols, c.cout, to: c.height, c.width, c.cin, pad: 2 - c.pad) { ($1 * c.cin + $0) * 9 + 8 - $2 }
+    (dx, dxSize) = correlate(dy, c.rows, c.cols, c.cout, to: c.height, c.width, c.cin, pad: 2 - c.pad) {
+      ($1 * c.cin + $0) * 9 + 8 - $2
+    }
 
     dw = [Double](repeating: 0, count: c.wCount)
     dwSize = dw

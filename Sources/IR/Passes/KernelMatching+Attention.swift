@@ -209,7 +209,8 @@ extension Match {
     switch node.operation {
     case .broadcast, .reshape: return isTriangle(node.inputs[0], offset: offset, size)
     case .triangle(let upper, let diagonal): return !upper && diagonal == offset && isTrue(node.inputs[0], true)
-    case .select: return isTrue(node.inputs[1], true) && isTrue(node.inputs[2], false) && isTriangle(node.inputs[0], offset: offset, size)
+    case .select:
+      return isTrue(node.inputs[1], true) && isTrue(node.inputs[2], false) && isTriangle(node.inputs[0], offset: offset, size)
     case .binary(.and):
       return isTrue(node.inputs[1], true) && isTriangle(node.inputs[0], offset: offset, size)
         || isTrue(node.inputs[0], true) && isTriangle(node.inputs[1], offset: offset, size)

@@ -58,7 +58,9 @@ extension Match {
   }
 
   private mutating func isLogSum(_ row: Value, of shifted: Value) -> Bool {
-    guard let log = operand(plain(row), .log), let summed = reduced(log, .sum), let e = operand(summed, .exp) else { return false }
+    guard let log = operand(plain(row), .log), let summed = reduced(log, .sum), let e = operand(summed, .exp) else {
+      return false
+    }
     return reaches(e, shifted)
   }
 

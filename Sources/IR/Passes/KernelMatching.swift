@@ -22,7 +22,8 @@ private func rewritten(_ graph: Graph, _ rule: (inout Match, Graph.Value) -> Mat
     let type = graph.types[graph.nodes[i].firstResult]
     guard type.elementType.isFloatingPoint, type.shape.elementCount > 0 else { continue }
     var match = Match(facts)
-    guard let replacement = rule(&match, graph.nodes[i].firstResult), match.isClosed(root: i), match.inside.isDisjoint(with: taken)
+    guard let replacement = rule(&match, graph.nodes[i].firstResult), match.isClosed(root: i),
+      match.inside.isDisjoint(with: taken)
     else { continue }
     replacements[i] = replacement
     taken.formUnion(match.inside)
