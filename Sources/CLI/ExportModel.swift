@@ -20,7 +20,8 @@ struct ExportModel: ParsableCommand {
 
   func validate() throws {
     if ModelCatalog.models[name] == nil {
-      let near = nearName(name, in: ModelCatalog.models.keys).map { "Did you mean '\($0)'?" } ?? "There are \(ModelCatalog.names)."
+      let near =
+        nearName(name, in: ModelCatalog.models.keys).map { "Did you mean '\($0)'?" } ?? "There are \(ModelCatalog.names)."
       throw ValidationError("There is no model '\(name)'. \(near)")
     }
   }

@@ -79,9 +79,10 @@ struct InputSizes {
   func complete(for signature: Signature) throws -> [String: Int] {
     let known = signature.openDimensions.map(\.name)
     for name in sizes.keys.sorted() where !known.contains(name) {
-      let hint = nearName(name, in: known).map { "did you mean '\($0)'?" }
+      let hint = nearName(name, in: known).map { "Did you mean '\($0)'?" }
       throw ValidationError(
-        "There is no open dimension '\(name)': \(hint ?? (known.isEmpty ? "all sizes are fixed." : "there are \(known.joined(separator: ", ")).")) ")
+        "There is no open dimension '\(name)'. "
+          + (hint ?? (known.isEmpty ? "All sizes are fixed." : "There are \(known.joined(separator: ", ")).")))
     }
     var result = sizes
     for dimension in signature.openDimensions where result[dimension.name] == nil {

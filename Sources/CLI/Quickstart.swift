@@ -22,7 +22,8 @@ final class FashionNet: Module, Layer {
 struct Quickstart: AsyncParsableCommand {
   static let configuration = CommandConfiguration(
     abstract: "Train a convolutional network on Fashion-MNIST: 60,000 real images.",
-    discussion: "Trains, evaluates on the 10,000 test images, saves the weights, exports the model, and shows what the network says of a few images."
+    discussion:
+      "Trains, evaluates on the 10,000 test images, saves the weights, exports the model, and shows what the network says of a few images."
   )
 
   @Option(help: "Passes over the training images.")

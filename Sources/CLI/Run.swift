@@ -35,9 +35,13 @@ struct Run: ParsableCommand {
     let program = try load(model)
     let signature = try program.signature(named: signature)
     var inputs = try ArtifactInputs.read(input, signature.value)
-    if convert {
-      for port in signature.value.inputs {
-        if let tensor = inputs[port.name] { inputs[port.name] = tensor.converted(to: port.spec.elementType) }
+    for port in signature.value.inputs {
+      guard let tensor = inputs[port.name], tensor.elementType != port.spec.elementType else { continue }
+      if convert {
+        inputs[port.name] = tensor.converted(to: port.spec.elementType)
+      } else {
+        throw ValidationError(
+          "The input '\(port.name)' must be \(port.spec), got \(tensor.type). --convert converts it to \(port.spec.elementType).")
       }
     }
     let results = try program.run(inputs, signature: signature.name)

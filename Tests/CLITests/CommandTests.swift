@@ -3,7 +3,7 @@ import Testing
 
 /// Runs the built command as a user would.
 @Suite struct CommandTests {
-  private struct Output {
+  struct Output {
     var status: Int32
     var out, err: String
   }
@@ -12,9 +12,11 @@ import Testing
   private static let command = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
     "apus")
 
-  private func run(_ arguments: String...) throws -> Output {
+  private func run(_ arguments: String...) throws -> Output { try Self.run(arguments) }
+
+  static func run(_ arguments: [String]) throws -> Output {
     let process = Process()
-    process.executableURL = Self.command
+    process.executableURL = command
     process.arguments = arguments
     process.environment = ProcessInfo.processInfo.environment.merging(["APUS_CACHE": "/nonexistent-cache"]) { $1 }
     let (out, err) = (Pipe(), Pipe())
@@ -37,7 +39,7 @@ import Testing
   @Test func helpNamesTheCommands() throws {
     let help = try run("--help")
     #expect(help.status == 0)
-    for name in ["quickstart", "inspect", "info", "bench"] { #expect(help.out.contains(name)) }
+    for name in ["quickstart", "run", "inspect", "export", "info", "bench"] { #expect(help.out.contains(name)) }
   }
 
   @Test func infoNamesKernelsAndThreads() throws {

@@ -20,7 +20,8 @@ extension Workload {
       // Integers are mostly indices, of which 0 and 1 always exist.
       let generator = Generator(seed: UInt64(i))
       let isFloating = input.spec.elementType.isFloatingPoint
-      inputs[input.name] = (isFloating ? Tensor.randn(shape, generator: generator) : Tensor.integers(0..<2, shape, generator: generator))
+      inputs[input.name] =
+        (isFloating ? Tensor.randn(shape, generator: generator) : Tensor.integers(0..<2, shape, generator: generator))
         .converted(to: input.spec.elementType)
     }
     // Whatever does not fit is said now, not in the middle of measuring.
