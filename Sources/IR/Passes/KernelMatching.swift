@@ -22,11 +22,11 @@ private func rewritten(_ graph: Graph, _ rule: (inout Match, Graph.Value) -> Mat
     let type = graph.types[graph.nodes[i].firstResult]
     guard type.elementType.isFloatingPoint, type.shape.elementCount > 0 else { continue }
     var match = Match(facts)
-    guard let replacement = rule(&match, graph.nodes[i].firstResult), match.isClosed(root: i),
-      match.inside.isDisjoint(with: taken)
+    guard let replacement = rule(&match, graph.nodes[i].firstResult), let gone = match.closed(root: i),
+      gone.isDisjoint(with: taken)
     else { continue }
     replacements[i] = replacement
-    taken.formUnion(match.inside)
+    taken.formUnion(gone)
   }
   if replacements.isEmpty { return graph }
   var result = Match.Builder(rewriter: GraphRewriter(graph))
@@ -95,14 +95,26 @@ struct Match {
 
   func node(_ value: Value) -> Graph.Node? { facts.producers[value].map { graph.nodes[$0] } }
 
-  /// Whether nothing else reads what is inside.
-  func isClosed(root: Int) -> Bool {
-    inside.allSatisfy { i in
+  /// What is inside without views of what comes from outside: these cost nothing and may be read by others.
+  private var owned: Set<Int> {
+    inside.filter { i in
+      switch graph.nodes[i].operation {
+      case .broadcast, .reshape: facts.producers[graph.nodes[i].inputs[0]].map(inside.contains) ?? false
+      default: true
+      }
+    }
+  }
+
+  /// The nodes that go, if nothing else reads what they make; nil otherwise.
+  func closed(root: Int) -> Set<Int>? {
+    let owned = owned.union([root])
+    let isClosed = owned.allSatisfy { i in
       i == root
         || graph.nodes[i].results.allSatisfy { value in
           !facts.isOutput[value] && facts.readers[value].allSatisfy(inside.contains)
         }
     }
+    return isClosed ? owned : nil
   }
 
   // MARK: Steps inward
