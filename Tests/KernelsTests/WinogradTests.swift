@@ -88,7 +88,9 @@ private struct Reference {
                   var sum = 0.0
                   for i in 0..<from { sum += largest[i] * sums[o * from + i] }
                   for r in tileRow..<min(outRows, tileRow + 4) {
-                    for k in tileCol..<min(outCols, tileCol + 4) { size[((n * outRows + r) * outCols + k) * outPixel + o] = sum }
+                    for k in tileCol..<min(outCols, tileCol + 4) {
+                      size[((n * outRows + r) * outCols + k) * outPixel + o] = sum
+                    }
                   }
                 }
               }
@@ -99,7 +101,9 @@ private struct Reference {
       return (value, size)
     }
     (y, ySize) = correlate(x, c.height, c.width, c.cin, to: c.rows, c.cols, c.cout, pad: c.pad) { ($0 * c.cin + $1) * 9 + $2 }
-    (dx, dxSize) = correlate(dy, c.rows, c.cols, c.cout, to: c.height, c.width, c.cin, pad: 2 - c.pad) { ($1 * c.cin + $0) * 9 + 8 - $2 }
+    (dx, dxSize) = correlate(dy, c.rows, c.cols, c.cout, to: c.height, c.width, c.cin, pad: 2 - c.pad) {
+      ($1 * c.cin + $0) * 9 + 8 - $2
+    }
 
     dw = [Double](repeating: 0, count: c.wCount)
     dwSize = dw
@@ -204,7 +208,8 @@ extension KernelStateTests {
               worst = error.isNaN ? .infinity : max(worst, error)
             }
           }
-          #expect(worst <= (terms < 16 ? 32 : 8) * 0x1p-24, "pass \(pass), \(String(cString: apus_isa_name(set))): \(worst * 0x1p24) · 2⁻²⁴")
+          let text = "pass \(pass), \(String(cString: apus_isa_name(set))): \(worst * 0x1p24) · 2⁻²⁴"
+          #expect(worst <= (terms < 16 ? 32 : 8) * 0x1p-24, "\(text)")
           #expect(!touched, "pass \(pass) wrote between the pixels")
         }
       }
