@@ -88,7 +88,9 @@ private struct Reference {
                   var sum = 0.0
                   for i in 0..<from { sum += largest[i] * sums[o * from + i] }
                   for r in tileRow..<min(outRows, tileRow + 4) {
-                    for k in tileCol..<min(outCols, tileCol + 4) { size[((n * outRows + r) * outCols + k) * outPixel + o] = sum }
+                    for k in tileCol..<min(outCols, tileCol + 4) {
+                      size[((n * outRows + r) * outCols + k) * outPixel + o] = sum
+                    }
                   }
                 }
               }
@@ -206,7 +208,8 @@ extension KernelStateTests {
               worst = error.isNaN ? .infinity : max(worst, error)
             }
           }
-          #expect(worst <= (terms < 16 ? 32 : 8) * 0x1p-24, "pass \(pass), \(String(cString: apus_isa_name(set))): \(worst * 0x1p24) · 2⁻²⁴")
+          let text = "pass \(pass), \(String(cString: apus_isa_name(set))): \(worst * 0x1p24) · 2⁻²⁴"
+          #expect(worst <= (terms < 16 ? 32 : 8) * 0x1p-24, "\(text)")
           #expect(!touched, "pass \(pass) wrote between the pixels")
         }
       }
