@@ -433,7 +433,7 @@ static void multiply_task(void *context, int64_t index) {
     for (int64_t s = 0; s < j1 - j0; s++) {
       int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
       // With one row of tasks each panel of B is needed by one of them, once: packed where the one before was, it stays in the cache.
-      char *own = packed_panel(l, false, 0, block.k, j0);
+      char *own = packed_panel(l, false, 0, pieces(smaller(kc_values, l->k), kernels->group), j0);
       bool once = l->row_tasks == 1 && !p->packed;
       if (once) pack_panel(l, false, q, k, panel, own);
       else if (!p->packed) need_panel(l, false, q, k, panel, &b_states[panel]);
