@@ -177,8 +177,8 @@ import Testing
     #expect(Plan(graph([x, x]) { _, x in [(x[0] + x[1]).unary(.exp).unary(.sin) * x[0]] }).memory.arena == 0)
   }
 
-  /// The second run takes no tensor memory but for its results, and nothing from the system. Kernels borrow some scratch from the
-  /// cache. In a process of its own, where nobody else allocates.
+  /// A second run keeps no tensor memory but its results, and takes nothing from the system: what kernels need while they run
+  /// (packed panels, partial sums) is in the cache. In a process of its own, where nobody else allocates.
   @Test func aSecondRunAllocatesOnlyItsResults() async {
     await #expect(processExitsWith: .success) {
       let source = PlanRunTests.network(scale: 20)
@@ -191,7 +191,6 @@ import Testing
         return withExtendedLifetime(Storage(byteCount: x)) { Int(apus_memory().in_use - before) }
       }
       let results = source.outputTypes.reduce(0) { $0 + rounded($1.shape.elementCount * 4) }
-      let scratch = 1 << 19  // a temporary has more than twice that
       for _ in 0..<3 {
         let before = apus_memory()
         let kept = try plan.run(inputs, versions: versions)
@@ -200,11 +199,6 @@ import Testing
         precondition(now.in_use + now.cached == before.in_use + before.cached, "the system gave memory")
         withExtendedLifetime(kept) {}
       }
-      apus_reset_peak_memory()
-      let before = apus_memory().in_use
-      let kept = try plan.run(inputs, versions: versions)
-      precondition(Int(apus_memory().peak - before) <= results + scratch, "\(apus_memory().peak - before) bytes for a moment")
-      withExtendedLifetime(kept) {}
     }
   }
 }
