@@ -180,8 +180,8 @@ import Testing
     #expect(Plan(graph([x, x]) { _, x in [(x[0] + x[1]).unary(.exp).unary(.sin) * x[0]] }).memory.arena == 0)
   }
 
-  /// The second run takes no tensor memory but for its results, and nothing from the system. Kernels borrow some scratch from the
-  /// cache. In a process of its own, where nobody else allocates.
+  /// A second run keeps no tensor memory but its results, and takes nothing from the system: what kernels need while they run
+  /// (packed panels, partial sums) is in the cache. In a process of its own, where nobody else allocates.
   @Test func aSecondRunAllocatesOnlyItsResults() async {
     await #expect(processExitsWith: .success) {
       let source = PlanRunTests.network(scale: 20)
