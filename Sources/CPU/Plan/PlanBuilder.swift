@@ -189,13 +189,11 @@ struct PlanBuilder {
   private mutating func prepare(
     _ operation: Operation, _ x: Plan.Operand, _ weight: Plan.Operand, _ y: CPUArray
   ) -> Plan.Operand? {
-    let preparation: CPU.Preparation?
-    if case .convolution(let p) = operation {
-      preparation = CPU.preparation(convolution: p, x.layout, weight.layout, y)
-    } else {
-      preparation = CPU.preparation(operation, x.layout, weight.layout)
-    }
-    guard let preparation else { return nil }
+    // A second copy of every weight is the most memory that inference would hold. It pays for convolutions of few images, whose
+    // weights weigh more than their work; products pack fast enough (BERT at batch 1: 6 % slower, 300 MB less).
+    guard case .convolution(let p) = operation, x.layout.shape[0] <= 4,
+      let preparation = CPU.preparation(convolution: p, x.layout, weight.layout, y)
+    else { return nil }
     preparations.append(Plan.Preparation(source: weight, form: preparation))
     return Plan.Operand(
       place: .stable(stableGraph.outputs.count + preparations.count - 1), layout: CPUArray(abstract: preparation.type))
