@@ -115,7 +115,10 @@ final class ProgramFunction: Sendable {
     let results: [CPUArray]
     do throws(ExecutionError) { results = try plan.run(arguments) } catch { throw .execution(error.description) }
     var outputs: [String: Tensor] = [:]
-    for (output, array) in zip(signature.outputs, results) { outputs[output.name] = Tensor(values: array) }
+    for (output, array) in zip(signature.outputs, results) {
+      // A weight that is a result: its mapped memory cannot be written, but a tensor's can, once nobody else holds it.
+      outputs[output.name] = Tensor(values: array.storage?.isBorrowed == true ? array.copy() : array)
+    }
     return outputs
   }
 
