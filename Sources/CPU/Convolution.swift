@@ -64,20 +64,14 @@ extension CPU {
   /// What a convolution makes of weights that stay the same, for operands of these layouts; nil if nothing is gained.
   static func preparation(
     convolution p: ConvolutionParameters, _ x: CPUArray, _ w: CPUArray, _ y: CPUArray
-  ) -> (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)? {
+  ) -> Preparation? {
     var c = describe(p, x: x, w: w, y: y)
     let size = apus_convolution_prepared_size(&c)
     guard size > 0 else { return nil }
-    let type = TensorType([Int(size)], .uint8)
-    return (
-      type,
-      { w in
-        let prepared = CPUArray(uninitialized: type.shape, .uint8)
-        var c = describe(p, x: x, w: w, y: y)
-        apus_convolution_prepare(&c, prepared.pointer)
-        return prepared
-      }
-    )
+    return Preparation(type: TensorType([Int(size)], .uint8)) { w, prepared in
+      var c = describe(p, x: x, w: w, y: y)
+      apus_convolution_prepare(&c, prepared.pointer)
+    }
   }
 
   static func run(convolutionInputGradient p: ConvolutionParameters, _ dy: CPUArray, _ w: CPUArray, _ dx: CPUArray) {

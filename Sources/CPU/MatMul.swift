@@ -95,9 +95,15 @@ extension CPU {
     product(lhs, rhs, batch: 0, out, epilogue)
   }
 
+  /// Another form of a weight, which a kernel reads instead: what it is as bytes, and how it is made.
+  struct Preparation: Sendable {
+    let type: TensorType
+    let make: @Sendable (_ weight: CPUArray, _ result: CPUArray) -> Void
+  }
+
   /// The right side of a product in the form that its kernel reads, for weights that stay the same; nil if nothing is gained.
   static func preparation(_ operation: Operation, _ x: CPUArray, _ weight: CPUArray)
-    -> (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)?
+    -> Preparation?
   {
     let (rows, columns): (Int, Int)  // dimensions of the weight that are summed over, and that stay
     switch operation {
@@ -114,15 +120,10 @@ extension CPU {
     let (k, n) = (Int64(weight.shape[rows]), Int64(weight.shape[columns]))
     let bytes = TensorType([Int(apus_matmul_packed_size(type.code, k, n))], .uint8)
     guard bytes.shape.elementCount > 0 else { return nil }
-    return (
-      bytes,
-      { weight in
-        let packed = CPUArray(uninitialized: bytes.shape, .uint8)
-        apus_matmul_pack_b(
-          type.code, k, n, weight.pointer, Int64(weight.strides[rows]), Int64(weight.strides[columns]), packed.pointer)
-        return packed
-      }
-    )
+    return Preparation(type: bytes) { weight, packed in
+      apus_matmul_pack_b(
+        type.code, k, n, weight.pointer, Int64(weight.strides[rows]), Int64(weight.strides[columns]), packed.pointer)
+    }
   }
 
   private static func product(_ lhs: Side, _ rhs: Side, batch: Int, _ out: CPUArray, _ epilogue: Epilogue) {

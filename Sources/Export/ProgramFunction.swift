@@ -177,7 +177,7 @@ final class ProgramFunction: Sendable {
       }
     }
     guard graph.byteBound < 1 << 60 else { return .failure(.tooLarge(bytes: graph.byteBound, limit: limits.memory)) }
-    let plan = Plan(graph)
+    let plan = Plan(graph, exact: false)
     let bytes = plan.memory.arena + plan.memory.stable + plan.memory.results + plan.otherMemoryBound
     guard bytes <= limits.memory else { return .failure(.tooLarge(bytes: bytes, limit: limits.memory)) }
     return .success(plan)

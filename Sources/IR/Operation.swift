@@ -196,6 +196,24 @@ public enum Scalar: Sendable, Hashable {
     case .double: .floatingPoint
     }
   }
+
+  /// By bits: 0 and −0 are two numbers to a program, NaN is one.
+  public static func == (a: Scalar, b: Scalar) -> Bool {
+    switch (a, b) {
+    case (.bool(let x), .bool(let y)): x == y
+    case (.int(let x), .int(let y)): x == y
+    case (.double(let x), .double(let y)): x.bitPattern == y.bitPattern
+    case (.bool, _), (.int, _), (.double, _): false
+    }
+  }
+
+  public func hash(into hasher: inout Hasher) {
+    switch self {
+    case .bool(let x): hasher.combine(x)
+    case .int(let x): hasher.combine(x)
+    case .double(let x): hasher.combine(x.bitPattern)
+    }
+  }
 }
 
 public struct RandomParameters: Sendable, Hashable {

@@ -175,7 +175,8 @@ enum { FEW_ROWS = 16, FEW_ROWS_WORK = 1 << 16 };
 typedef enum { NOT_FEW, ROWS, DOTS } few_rows_kind;
 static few_rows_kind few_rows(const problem *p) {
   if (p->m > FEW_ROWS || p->k == 0) return NOT_FEW;
-  if (p->b_row == 1 && p->k >= 16) return DOTS;
+  // A dot product's lanes are summed in the end, which short ones do not repay; more rows repay packing sooner.
+  if (p->b_row == 1 && p->k >= 16 && p->k >= 32 * p->m) return DOTS;
   bool large = p->n * p->k * p->size > 1 << 17;
   if (p->b_col == 1 && p->n >= 16 && (p->m <= 4 || large || p->type != p->kernels->accumulator)) return ROWS;
   return NOT_FEW;
@@ -432,7 +433,7 @@ static void multiply_task(void *context, int64_t index) {
     for (int64_t s = 0; s < j1 - j0; s++) {
       int64_t panel = j0 + (j_turn + s) % (j1 - j0), next = j0 + (j_turn + s + 1) % (j1 - j0), j = panel * kernels->nr;
       // With one row of tasks each panel of B is needed by one of them, once: packed where the one before was, it stays in the cache.
-      char *own = packed_panel(l, false, 0, block.k, j0);
+      char *own = packed_panel(l, false, 0, pieces(smaller(kc_values, l->k), kernels->group), j0);
       bool once = l->row_tasks == 1 && !p->packed;
       if (once) pack_panel(l, false, q, k, panel, own);
       else if (!p->packed) need_panel(l, false, q, k, panel, &b_states[panel]);
@@ -687,6 +688,12 @@ void apus_matmul_run(const apus_matmul *from) {
     p.batch_rank = d;
   }
   bool flat = p.m <= FEW_ROWS || p.n <= FEW_ROWS;
+  if (flat && p.n < p.m) {
+    // Few columns are few rows of the transposed product, where that has a kernel for them.
+    problem other = p;
+    transpose(&other);
+    flat = few_rows(&other) != NOT_FEW;
+  }
   if (from->packed_b && p.k > 0) use_packed(&p, from->packed_b);
   if (p.packed ? false : flat ? p.n < p.m : p.c_col != 1 && p.c_row == 1) transpose(&p);
   if (from->in_task && p.k > 0) {

@@ -57,7 +57,8 @@ enum Epilogues {
       case .dot(let d):
         // Rows and columns as the kernel has them; scalars and vectors are left to the plain way.
         guard d.rhsFree(rank: graph.types[node.inputs[1]].shape.count).count == 1, type.shape.count >= 2 else { return nil }
-        bias = true
+        // The kernel adds it before it rounds: in half precision that is another operation.
+        bias = type.elementType == .float32 || type.elementType == .float64
         activations = [.relu, .gelu, .geluTanh, .sigmoid, .tanh, .silu]
       case .convolution:
         guard type.elementType == .float32 else { return nil }

@@ -23,7 +23,7 @@ struct OperationKernel: Kernel {
   var name: String { operation.name }
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
 
-  var isPure: Bool { operation.functions.isEmpty && !operation.isCustomCall }
+  var isPure: Bool { operation.functions.isEmpty && !operation.hasCustomCall }
 
   func canOverwrite(_ i: Int, _ result: Int) -> Bool {
     switch operation {
@@ -67,6 +67,13 @@ struct OptimizerGroupKernel: Kernel {
 struct CopyKernel: Kernel {
   var name: String { "copy" }
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) { out[0].assign(inputs[0]) }
+}
+
+/// A weight in the form that products read.
+struct PackKernel: Kernel {
+  let form: CPU.Preparation
+  var name: String { "pack" }
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) { form.make(inputs[0], out[0]) }
 }
 
 /// A group of elementwise operations in one pass.

@@ -73,8 +73,7 @@ public final class Plan: Sendable {
   /// Another form of a stable value, made with it.
   struct Preparation: Sendable {
     let source: Operand
-    let make: @Sendable (CPUArray) -> CPUArray
-    let type: TensorType
+    let form: CPU.Preparation
   }
 
   struct StableValues: Sendable {
@@ -99,7 +98,7 @@ public final class Plan: Sendable {
     offsets = plan.offsets
     func bytes(_ types: [TensorType]) -> Int { types.reduce(0) { $0 + $1.shape.elementCount * $1.elementType.byteSize } }
     memory = Memory(
-      arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes + builder.preparations.map(\.type)),
+      arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes + builder.preparations.map(\.form.type)),
       inputs: bytes(builder.graph.inputTypes),
       results: bytes(zip(builder.graph.outputTypes, builder.donors).filter { $1 == nil }.map(\.0)))
   }
@@ -157,7 +156,9 @@ public final class Plan: Sendable {
       }
       guard let storage = base.storage else { preconditionFailure("an operand has no memory") }
       let layout = preparation.source.layout
-      values.append(preparation.make(layout.placed(in: storage, byteOffset: base.byteOffset + layout.byteOffset)))
+      let made = CPUArray(uninitialized: preparation.form.type.shape, .uint8)
+      preparation.form.make(layout.placed(in: storage, byteOffset: base.byteOffset + layout.byteOffset), made)
+      values.append(made)
     }
     let made = StableValues(versions: watchedInputs.map { versions[$0] }, values: values)
     stableValues.withLock { $0 = made }

@@ -34,6 +34,7 @@ struct PlanBuilder {
     places = Array(repeating: nil, count: graph.valueCount)
     donors = Array(repeating: nil, count: graph.outputs.count)
     lastUse = graph.lastUses
+    countRightSides()
     lower()
   }
 
@@ -111,7 +112,7 @@ struct PlanBuilder {
     if case .call(let function) = node.operation, function.role == .fusion { return lower(fused: function, n, node, operands) }
     switch node.operation {
     case .composite(.linear), .dot, .convolution:
-      if isStable[node.inputs[1]] {
+      if isStable[node.inputs[1]] || rightSides[node.inputs[1], default: 0] >= PlanBuilder.packedUses {
         return lower(ContractionKernel(node.operation, operandCount: node.inputs.count), n, node, operands)
       }
     default: break
@@ -139,22 +140,63 @@ struct PlanBuilder {
     if isStable[node.inputs[1]], let prepared = prepare(kernel.operation, inputs[0], inputs[1], layouts[0]) {
       kernel.packed = inputs.count
       inputs.append(prepared)
+    } else if let packed = packedOnce(kernel.operation, node.inputs[1], inputs[0], inputs[1]) {
+      kernel.packed = inputs.count
+      inputs.append(packed)
     }
     add(kernel, n, node, inputs, layouts)
+  }
+
+  /// A right side that several products of one run read, packed by a step of its own; nil if it is read less often.
+  private mutating func packedOnce(
+    _ operation: Operation, _ value: Graph.Value, _ x: Plan.Operand, _ weight: Plan.Operand
+  ) -> Plan.Operand? {
+    guard rightSides[value, default: 0] >= PlanBuilder.packedUses else { return nil }
+    let key = PackedKey(value: value, operation: operation)
+    if let known = packed[key] { return known }
+    guard let form = CPU.preparation(operation, x.layout, weight.layout) else { return nil }
+    let out = addStep(PackKernel(form: form), weight, CPUArray(abstract: form.type))
+    extend(out.place, to: value)
+    packed[key] = out
+    return out
+  }
+
+  private struct PackedKey: Hashable {
+    let value: Graph.Value
+    let operation: Operation
+  }
+
+  /// As often as this a right side must be read for packing it apart to pay: products pack inside, too.
+  private static let packedUses = 4
+  private var packed: [PackedKey: Plan.Operand] = [:]
+  /// How many products read a value as their right side.
+  private var rightSides: [Graph.Value: Int] = [:]
+
+  private mutating func countRightSides() {
+    for node in graph.nodes {
+      var operation = node.operation
+      if case .call(let function) = operation, function.role == .fusion, let first = function.graph.nodes.first {
+        operation = first.operation
+      }
+      switch operation {
+      case .dot, .composite(.linear): rightSides[node.inputs[1], default: 0] += 1
+      default: break
+      }
+    }
   }
 
   /// The weight in the kernel's own form, computed once; nil if nothing is gained.
   private mutating func prepare(
     _ operation: Operation, _ x: Plan.Operand, _ weight: Plan.Operand, _ y: CPUArray
   ) -> Plan.Operand? {
-    let preparation: (type: TensorType, make: @Sendable (CPUArray) -> CPUArray)?
+    let preparation: CPU.Preparation?
     if case .convolution(let p) = operation {
       preparation = CPU.preparation(convolution: p, x.layout, weight.layout, y)
     } else {
       preparation = CPU.preparation(operation, x.layout, weight.layout)
     }
     guard let preparation else { return nil }
-    preparations.append(Plan.Preparation(source: weight, make: preparation.make, type: preparation.type))
+    preparations.append(Plan.Preparation(source: weight, form: preparation))
     return Plan.Operand(
       place: .stable(stableGraph.outputs.count + preparations.count - 1), layout: CPUArray(abstract: preparation.type))
   }
@@ -231,6 +273,11 @@ struct PlanBuilder {
       last.out[0].layout.elementCount < 1 << 14, inputs.count >= 2, last.inputs.count >= 2,
       last.inputs[last.inputs.count - 2].place == inputs[inputs.count - 2].place
     else { return nil }
+    // They run in no order: neither may touch what the other writes.
+    let (before, now) = (Set(last.out.map(\.place)), Set(out.map(\.place)))
+    guard inputs.allSatisfy({ !before.contains($0.place) }), last.inputs.allSatisfy({ !now.contains($0.place) }) else {
+      return nil
+    }
     let count: Int
     if let group = last.kernel as? OptimizerGroupKernel, group.rule == rule {
       count = group.count
@@ -286,12 +333,17 @@ struct PlanBuilder {
   }
 
   private mutating func copy(_ operand: Plan.Operand, _ layout: CPUArray) -> Plan.Operand {
+    addStep(CopyKernel(), operand, layout)
+  }
+
+  /// A step of one operand that makes one new array.
+  private mutating func addStep(_ kernel: any Kernel, _ operand: Plan.Operand, _ layout: CPUArray) -> Plan.Operand {
     let step = steps.count
     touch(operand.place, step)
     buffers.append(MemoryPlan.Buffer(byteCount: layout.elementCount * layout.elementType.byteSize, first: step, last: step))
     owners.append([])
     let out = Plan.Operand(place: .buffer(buffers.count - 1), layout: layout)
-    steps.append(Plan.Step(kernel: CopyKernel(), inputs: [operand], out: [out], work: Work(copying: layout.type)))
+    steps.append(Plan.Step(kernel: kernel, inputs: [operand], out: [out], work: Work(copying: layout.type)))
     return out
   }
 

@@ -225,7 +225,11 @@ public struct CustomCall: Sendable, Hashable {
 }
 
 extension Operation {
-  public var isCustomCall: Bool { if case .customCall = self { true } else { false } }
+  /// Whether it runs code outside of the operation set, also somewhere in its functions.
+  public var hasCustomCall: Bool {
+    if case .customCall = self { return true }
+    return functions.contains { $0.graph.nodes.contains { $0.operation.hasCustomCall } }
+  }
 
   /// The graphs inside of the operation.
   public var functions: [Function] {

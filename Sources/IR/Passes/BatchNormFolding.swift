@@ -60,7 +60,7 @@ extension Graph {
     var isStable = [Bool](repeating: false, count: valueCount)
     for i in inputs { isStable[i] = true }
     for node in nodes where node.inputs.allSatisfy({ isStable[$0] }) {
-      if case .customCall = node.operation { continue }
+      if node.operation.hasCustomCall { continue }
       for value in node.results { isStable[value] = true }
     }
     return isStable

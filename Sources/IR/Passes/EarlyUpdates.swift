@@ -26,33 +26,40 @@ public func withEarlyUpdates(_ graph: Graph, smallest: Int = 1 << 14) -> Graph {
   }
   var after: [Int: [Int]] = [:]  // node → updates that follow it
   var moved: Set<Int> = []
+  // Where a node will stand: behind which of those that stay.
+  var position = Array(graph.nodes.indices)
   for i in updates.sorted() {
     let node = graph.nodes[i]
+    guard case .composite(.optimizerStep(let rule)) = node.operation else { continue }
     var place = -1
-    for value in node.inputs { place = max(place, producers[value] ?? -1) }
-    for value in node.inputs where value < graph.inputCount { place = max(place, lastReader(value, besides: i)) }
+    for value in node.inputs { if let producer = producers[value] { place = max(place, position[producer]) } }
+    // The parameter and its states are written over; what else the step reads is not.
+    for value in [node.inputs[0]] + node.inputs[2..<(2 + rule.stateCount)] where value < graph.inputCount {
+      let reader = lastReader(value, besides: i)
+      if reader >= 0 { place = max(place, position[reader]) }
+    }
     if place < i - 1 && place >= 0 {
       after[place, default: []].append(i)
       moved.insert(i)
+      position[i] = place
     }
   }
   var result = GraphRewriter(graph)
-  func emit(_ i: Int, _ result: inout GraphRewriter) {
-    result.copy(graph.nodes[i])
-    for update in after[i] ?? [] { emit(update, &result) }
-  }
   // So do small values that nothing reads but the caller, such as running statistics.
   let isUpdate = Set(all)
   let late = graph.nodes.indices.filter { i in
     let node = graph.nodes[i]
-    guard !updates.contains(i), node.results.allSatisfy({ readers[$0].isEmpty }), !node.operation.isCustomCall else {
+    guard !updates.contains(i), node.results.allSatisfy({ readers[$0].isEmpty }), !node.operation.hasCustomCall else {
       return false
     }
     return isUpdate.contains(i)
       || node.inputs.allSatisfy { graph.types[$0].shape.elementCount < smallest && !node.inputs.isEmpty }
   }.sorted { (isUpdate.contains($0) ? 1 : 0, $0) < (isUpdate.contains($1) ? 1 : 0, $1) }
   moved.formUnion(late)
-  for i in graph.nodes.indices where !moved.contains(i) { emit(i, &result) }
+  for i in graph.nodes.indices where !moved.contains(i) {
+    result.copy(graph.nodes[i])
+    for update in after[i] ?? [] { result.copy(graph.nodes[update]) }
+  }
   for i in late { result.copy(graph.nodes[i]) }
   return result.finish()
 }

@@ -133,7 +133,8 @@ extension Match {
   private mutating func form(_ value: Value, of x: Value, depth: Int = 0) -> Form? {
     if value == x { return Form(polynomial: [0, 1]) }
     if let number = number(value) { return .number(number) }
-    guard depth < 10, let node = node(value) else { return nil }
+    steps += 1
+    guard depth < 10, steps < 200, let node = node(value) else { return nil }
     _ = enter(value)
     switch node.operation {
     case .unary(let kind):

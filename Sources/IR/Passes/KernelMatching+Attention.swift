@@ -189,8 +189,9 @@ extension Match {
 
   /// A mask before it is repeated.
   private func unrepeated(_ value: Value) -> Value {
-    guard let node = node(value), case .broadcast = node.operation else { return value }
-    return unrepeated(node.inputs[0])
+    var value = value
+    while let node = node(value), case .broadcast = node.operation { value = node.inputs[0] }
+    return value
   }
 
   /// Whether a bool mask [batch…, queries, keys] lets the last query see all keys, each one before it one fewer.
@@ -202,18 +203,19 @@ extension Match {
   }
 
   /// Whether the value is row + offset ≥ column in its last two dimensions.
-  private func isTriangle(_ value: Value, offset: Int, _ size: [Int]) -> Bool {
-    guard let node = node(value) else { return false }
+  private func isTriangle(_ value: Value, offset: Int, _ size: [Int], depth: Int = 0) -> Bool {
+    guard depth < 16, let node = node(value) else { return false }
     let shape = shape(value)
     guard shape.count >= 2, Array(shape.suffix(2)) == size else { return false }
     switch node.operation {
-    case .broadcast, .reshape: return isTriangle(node.inputs[0], offset: offset, size)
+    case .broadcast, .reshape: return isTriangle(node.inputs[0], offset: offset, size, depth: depth + 1)
     case .triangle(let upper, let diagonal): return !upper && diagonal == offset && isTrue(node.inputs[0], true)
     case .select:
-      return isTrue(node.inputs[1], true) && isTrue(node.inputs[2], false) && isTriangle(node.inputs[0], offset: offset, size)
+      return isTrue(node.inputs[1], true) && isTrue(node.inputs[2], false)
+        && isTriangle(node.inputs[0], offset: offset, size, depth: depth + 1)
     case .binary(.and):
-      return isTrue(node.inputs[1], true) && isTriangle(node.inputs[0], offset: offset, size)
-        || isTrue(node.inputs[0], true) && isTriangle(node.inputs[1], offset: offset, size)
+      return isTrue(node.inputs[1], true) && isTriangle(node.inputs[0], offset: offset, size, depth: depth + 1)
+        || isTrue(node.inputs[0], true) && isTriangle(node.inputs[1], offset: offset, size, depth: depth + 1)
     case .compare(let kind):
       guard kind == .greaterEqual || kind == .lessEqual else { return false }
       let (row, column) = kind == .greaterEqual ? (node.inputs[0], node.inputs[1]) : (node.inputs[1], node.inputs[0])
@@ -223,36 +225,36 @@ extension Match {
     }
   }
 
-  private func isTrue(_ value: Value, _ expected: Bool) -> Bool {
-    guard let node = node(value) else { return false }
+  private func isTrue(_ value: Value, _ expected: Bool, depth: Int = 0) -> Bool {
+    guard depth < 16, let node = node(value) else { return false }
     switch node.operation {
     case .fill(_, .bool, let scalar): return (scalar.double != 0) == expected
-    case .broadcast, .reshape: return isTrue(node.inputs[0], expected)
+    case .broadcast, .reshape: return isTrue(node.inputs[0], expected, depth: depth + 1)
     default: return false
     }
   }
 
   /// The offset of a value that counts along an axis.
-  private func position(_ value: Value, _ axis: Int) -> Int? {
-    guard let node = node(value) else { return nil }
+  private func position(_ value: Value, _ axis: Int, depth: Int = 0) -> Int? {
+    guard depth < 16, let node = node(value) else { return nil }
     switch node.operation {
     case .iota(_, _, axis): return 0
     case .broadcast:
       let missing = shape(value).count - shape(node.inputs[0]).count
       guard axis >= missing, shape(node.inputs[0])[axis - missing] == shape(value)[axis] else { return nil }
-      return position(node.inputs[0], axis - missing)
-    case .convert(let type): return type.isInteger ? position(node.inputs[0], axis) : nil
+      return position(node.inputs[0], axis - missing, depth: depth + 1)
+    case .convert(let type): return type.isInteger ? position(node.inputs[0], axis, depth: depth + 1) : nil
     case .reshape:
       // From one dimension to a row or a column.
       let (from, to) = (shape(node.inputs[0]), shape(value))
       guard from.count == 1, to[axis] == from[0], to.elementCount == from[0] else { return nil }
-      return position(node.inputs[0], 0)
+      return position(node.inputs[0], 0, depth: depth + 1)
     case .binary(.add), .binary(.sub):
-      if let number = number(node.inputs[1]), abs(number) < 1e9, let p = position(node.inputs[0], axis) {
+      if let number = number(node.inputs[1]), abs(number) < 1e9, let p = position(node.inputs[0], axis, depth: depth + 1) {
         return node.operation == .binary(.add) ? p + Int(number) : p - Int(number)
       }
       if node.operation == .binary(.add), let number = number(node.inputs[0]), abs(number) < 1e9 {
-        return position(node.inputs[1], axis).map { $0 + Int(number) }
+        return position(node.inputs[1], axis, depth: depth + 1).map { $0 + Int(number) }
       }
       return nil
     default: return nil

@@ -1,4 +1,16 @@
 extension Match {
+  /// A reduction that gets its dimension back keeps it: then it can be fused with what it is broadcast to.
+  static func reduction(_ match: inout Match, _ root: Value) -> Replacement? {
+    guard let node = match.node(root), case .reshape(let shape) = node.operation, let reduction = match.node(node.inputs[0]),
+      case .reduce(let kind, let axes, false) = reduction.operation
+    else { return nil }
+    let x = reduction.inputs[0]
+    var kept = match.shape(x)
+    for axis in axes { kept[axis] = 1 }
+    guard shape == kept, match.enter(root) != nil, match.enter(node.inputs[0]) != nil else { return nil }
+    return { $0.apply(.reduce(kind, axes, keepDims: true), $0.value(x)) }
+  }
+
   // MARK: Softmax
 
   /// exp(x − max) / Σ exp(x − max), and its logarithm: x − max − log Σ exp(x − max), or x − (log Σ exp(x − max) + max).
@@ -73,18 +85,18 @@ extension Match {
   }
 
   /// Whether a value per row is the row's maximum, perhaps guarded against infinity as JAX and our decompositions do.
-  private mutating func isMaximum(_ value: Value, of x: Value) -> Bool {
+  private mutating func isMaximum(_ value: Value, of x: Value, depth: Int = 0) -> Bool {
     let value = plain(value)
-    guard let node = node(value) else { return false }
+    guard depth < 4, let node = node(value) else { return false }
     switch node.operation {
     case .binary(.max):
       guard let (other, number) = withNumber(value, .max), number == -.infinity else { return false }
-      return isMaximum(other, of: x)
+      return isMaximum(other, of: x, depth: depth + 1)
     case .select:
       guard number(node.inputs[2]) == 0, let finite = operand(node.inputs[0], .isFinite) else { return false }
       _ = enter(value)
       let (a, b) = (plain(finite), plain(node.inputs[1]))
-      return a == b && isMaximum(a, of: x)
+      return a == b && isMaximum(a, of: x, depth: depth + 1)
     case .reduce(.max, _, _):
       guard let operand = reduced(value, .max) else { return false }
       return reaches(operand, x)

@@ -1,13 +1,13 @@
 /// What is written in primitives but has a kernel of its own becomes that composite: activations, softmax, normalization of rows,
-/// attention. Programs of other tools (JAX's StableHLO) and code by hand are like that.
+/// attention, products with a bias. Programs of other tools (JAX's StableHLO) and code by hand are like that.
 ///
 /// Numbers may come through broadcasts, reshapes and conversions. A match takes only operations whose results nothing else
 /// reads. Results differ by rounding: relative to the largest term of each sum by a few units of the element type's precision,
 /// times √n for sums of n elements. Attention scores that a mask replaces by a number of at most −10⁸ weigh nothing, as they do in
 /// softmax as long as the other scores are smaller than that.
 public func withMatchedKernels(_ source: Graph) -> Graph {
-  var graph = source
-  for rule in [Match.activation, Match.softmax, Match.normalization, Match.attention] {
+  var graph = simplified(withInlinedCalls(source))
+  for rule in [Match.softmax, Match.normalization, Match.attention, Match.activation, Match.linear, Match.reduction] {
     graph = rewritten(graph, rule)
   }
   return graph
@@ -22,11 +22,11 @@ private func rewritten(_ graph: Graph, _ rule: (inout Match, Graph.Value) -> Mat
     let type = graph.types[graph.nodes[i].firstResult]
     guard type.elementType.isFloatingPoint, type.shape.elementCount > 0 else { continue }
     var match = Match(facts)
-    guard let replacement = rule(&match, graph.nodes[i].firstResult), match.isClosed(root: i),
-      match.inside.isDisjoint(with: taken)
+    guard let replacement = rule(&match, graph.nodes[i].firstResult), let gone = match.closed(root: i),
+      gone.isDisjoint(with: taken)
     else { continue }
     replacements[i] = replacement
-    taken.formUnion(match.inside)
+    taken.formUnion(gone)
   }
   if replacements.isEmpty { return graph }
   var result = Match.Builder(rewriter: GraphRewriter(graph))
@@ -84,6 +84,8 @@ struct Match {
   let facts: Facts
   /// The nodes that the match replaces.
   private(set) var inside: Set<Int> = []
+  /// How much work one attempt has been: graphs of others may be made to cost much.
+  var steps = 0
 
   init(_ facts: Facts) { self.facts = facts }
 
@@ -93,14 +95,26 @@ struct Match {
 
   func node(_ value: Value) -> Graph.Node? { facts.producers[value].map { graph.nodes[$0] } }
 
-  /// Whether nothing else reads what is inside.
-  func isClosed(root: Int) -> Bool {
-    inside.allSatisfy { i in
+  /// What is inside without views of what comes from outside: these cost nothing and may be read by others.
+  private var owned: Set<Int> {
+    inside.filter { i in
+      switch graph.nodes[i].operation {
+      case .broadcast, .reshape: facts.producers[graph.nodes[i].inputs[0]].map(inside.contains) ?? false
+      default: true
+      }
+    }
+  }
+
+  /// The nodes that go, if nothing else reads what they make; nil otherwise.
+  func closed(root: Int) -> Set<Int>? {
+    let owned = owned.union([root])
+    let isClosed = owned.allSatisfy { i in
       i == root
         || graph.nodes[i].results.allSatisfy { value in
           !facts.isOutput[value] && facts.readers[value].allSatisfy(inside.contains)
         }
     }
+    return isClosed ? owned : nil
   }
 
   // MARK: Steps inward

@@ -24,7 +24,7 @@ public func withoutDuplicates(_ graph: Graph) -> Graph {
   var known: [Key: Range<Graph.Value>] = [:]
   var result = GraphRewriter(graph)
   for node in graph.nodes {
-    if case .customCall = node.operation {
+    if node.operation.hasCustomCall {
       result.copy(node)
       continue
     }

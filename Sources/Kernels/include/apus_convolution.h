@@ -42,9 +42,10 @@ typedef struct {
 // Winograd's F(4x4, 3x3) is for f32, one group, 3x3 kernels, strides and dilations of 1 and x_channel == y_channel == 1; other
 // convolutions are direct. AUTO takes it where it was measured to be clearly faster, on AVX2 and AVX-512, unless APUS_WINOGRAD=0.
 // Its error: let S be the sum over the summed channels of (sum of |w| over the nine taps) * (largest |x| among the 6x6 inputs of the 4x4 tile).
-// An output is never off by more than 194 * (channels + 24) * 2^-24 * S; where roundings do not conspire by less than 8 * 2^-24 * S, which
-// the tests hold it to (a direct sum by about 1). The input gradient is the same with dy for x; the weights' has the sum over tiles of (sum
-// of |dy|) * (largest |x|) for S. An infinity or NaN among a tile's inputs spoils all of the tile's outputs.
+// An output is never off by more than 194 * (channels + 24) * 2^-24 * S; where roundings do not conspire, as in the tests, by less than
+// 8 * 2^-24 * S from 16 channels on, else 32 * 2^-24 * S (a direct sum: about 1). The input gradient is the same with dy for x. For the
+// weights' gradient S is the sum over tiles of (sum of |dy|) * (largest |x|), 222 and tiles take the place of 194 and channels.
+// An infinity or NaN among a tile's inputs spoils all of the tile's outputs.
 typedef enum { APUS_CONVOLUTION_AUTO = 0, APUS_CONVOLUTION_DIRECT = 1, APUS_CONVOLUTION_WINOGRAD = 2 } apus_convolution_algorithm;
 
 void apus_convolution_forward(const apus_convolution *p);
