@@ -41,7 +41,7 @@ extension Inspect {
     }
     let memory = plan.memory
     print(
-      "\(path): \(plan.graph.nodes.count) steps; memory: temporaries \(byteSize(memory.arena)), computed once \(byteSize(memory.stable)), inputs \(byteSize(memory.inputs)), results \(byteSize(memory.results))"
+      "\(path): \(plan.graph.nodes.count) operations and groups; memory: temporaries \(byteSize(memory.arena)), computed once \(byteSize(memory.stable)), inputs \(byteSize(memory.inputs)), results \(byteSize(memory.results))"
     )
   }
 

@@ -9,6 +9,9 @@ public final class Storage: @unchecked Sendable {
   /// What keeps memory alive that is not from the cache. Unmanaged: nearly no storage has one.
   @usableFromInline let owner: Unmanaged<AnyObject>?
 
+  /// Whether the memory is somebody else's and must not be written, even by who alone holds it.
+  package var isBorrowed: Bool { owner != nil }
+
   @inlinable public init(byteCount: Int) {
     self.byteCount = byteCount
     pointer = apus_allocate(byteCount)

@@ -9,11 +9,16 @@ public struct ProgramLimits: Sendable, Hashable {
   public var memory: Int
   /// Plans for different sizes of open dimensions that a signature keeps; those used longest ago make room.
   public var plans: Int
+  /// Bytes that a signature's plans may hold together, beyond the one used last.
+  public var planMemory: Int
 
-  /// - Parameter memory: three quarters of the machine's memory unless given.
-  public init(memory: Int? = nil, plans: Int = 16) {
+  /// - Parameters:
+  ///   - memory: three quarters of the machine's memory unless given.
+  ///   - planMemory: a quarter of the machine's memory unless given.
+  public init(memory: Int? = nil, plans: Int = 16, planMemory: Int? = nil) {
     self.memory = memory ?? physicalMemory() / 4 * 3
     self.plans = max(1, plans)
+    self.planMemory = planMemory ?? physicalMemory() / 4
   }
 }
 

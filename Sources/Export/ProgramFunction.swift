@@ -15,6 +15,8 @@ final class ProgramFunction: Sendable {
   private final class Slot: Sendable {
     let sizes: [Int]
     let plan = Mutex<Result<Plan, ProgramError>?>(nil)
+    /// What the plan holds; zero until it is made.
+    let bytes = Atomic<Int>(0)
     init(_ sizes: [Int]) { self.sizes = sizes }
   }
 
@@ -113,7 +115,10 @@ final class ProgramFunction: Sendable {
     let results: [CPUArray]
     do throws(ExecutionError) { results = try plan.run(arguments) } catch { throw .execution(error.description) }
     var outputs: [String: Tensor] = [:]
-    for (output, array) in zip(signature.outputs, results) { outputs[output.name] = Tensor(values: array) }
+    for (output, array) in zip(signature.outputs, results) {
+      // A weight that is a result: its mapped memory cannot be written, but a tensor's can, once nobody else holds it.
+      outputs[output.name] = Tensor(values: array.storage?.isBorrowed == true ? array.copy() : array)
+    }
     return outputs
   }
 
@@ -136,12 +141,27 @@ final class ProgramFunction: Sendable {
       slots.append(slot)
       return slot
     }
-    return try slot.plan.withLock { made in
-      if let made { return made }
+    let (result, isNew) = slot.plan.withLock { made in
+      if let made { return (made, false) }
       let result = make(sizes)
       made = result
-      return result
-    }.get()
+      return (result, true)
+    }
+    let plan = try result.get()
+    if isNew { makeRoom(beside: slot, plan) }
+    return plan
+  }
+
+  /// Forgets the plans used longest ago until the others hold no more than they may.
+  private func makeRoom(beside slot: Slot, _ plan: Plan) {
+    slot.bytes.store(plan.memory.arena + plan.memory.stable, ordering: .relaxed)
+    slots.withLock { slots in
+      var sum = slots.reduce(0) { $0 + $1.bytes.load(ordering: .relaxed) }
+      while sum > limits.planMemory, let oldest = slots.first, oldest !== slot {
+        sum -= oldest.bytes.load(ordering: .relaxed)
+        slots.removeFirst()
+      }
+    }
   }
 
   private func make(_ sizes: [Int]) -> Result<Plan, ProgramError> {

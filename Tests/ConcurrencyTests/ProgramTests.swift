@@ -15,7 +15,7 @@ import Testing
     defer { try? FileManager.default.removeItem(atPath: path) }
     try export(Net(), input: ["x": .float32(["batch", 6])], to: path)
     // Fewer plans than sizes, so that they are made and dropped while others run.
-    let program = try load(path, limits: ProgramLimits(plans: 2))
+    let program = try load(path, limits: ProgramLimits(plans: 2, planMemory: 0))
     let inputs = (1...4).map { Tensor.randn([$0, 6], generator: Generator(seed: UInt64($0))) }
     let expected = try inputs.map { try program.run(["x": $0])["output"].map(bits) }
     try await withThrowingTaskGroup(of: Bool.self) { group in

@@ -136,6 +136,19 @@ import Testing
     }
   }
 
+  @Test func aWeightAsAResultOutlivesItsProgram() throws {
+    try withTemporaryFolder { folder in
+      let weight = Parameter(Tensor.ones([1000]), name: "w")
+      try export(
+        signatures: ["f": Exported(inputs: ["x": .float32([1])]) { ["y": $0["x"]!, "w": weight.value] }], to: folder + "/f.apus")
+      func result() throws -> Tensor { try load(folder + "/f.apus").run(["x": Tensor([1])])["w"]! }
+      var y = try result()
+      // Nobody else holds it: these may be done in place.
+      for _ in 0..<3 { y = y + 1 }
+      #expect(y.sum().item() == 4000)
+    }
+  }
+
   @Test func anArtifactIsReplacedAsAWhole() throws {
     try withTemporaryFolder { folder in
       let path = folder + "/net.apus"
