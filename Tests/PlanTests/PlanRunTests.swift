@@ -169,10 +169,7 @@ import Testing
     }
     let plan = Plan(source, stable: [1], donations: [0: 1])
     let bytes = 32 * 32 * 4
-    let packed = Int(apus_matmul_packed_size(Int32(ElementType.float32.rawValue), 32, 32))
-    #expect(
-      plan.memory.inputs == 2 * bytes && plan.memory.stable == bytes + 4 + packed,
-      "the product, also as its reader takes it, and the number 0.5")
+    #expect(plan.memory.inputs == 2 * bytes && plan.memory.stable == bytes + 4, "the product and the number 0.5")
     #expect(plan.memory.results == 32 * 4 + (plan.donors[1] == nil ? bytes : 0))
     #expect(plan.memory.arena % MemoryPlan.alignment == 0 && plan.memory.arena <= 3 * bytes && plan.memory.arena >= 2 * bytes)
     #expect(plan.memory.total == plan.memory.arena + plan.memory.stable + plan.memory.inputs + plan.memory.results)
@@ -194,8 +191,6 @@ import Testing
         return withExtendedLifetime(Storage(byteCount: x)) { Int(apus_memory().in_use - before) }
       }
       let results = source.outputTypes.reduce(0) { $0 + rounded($1.shape.elementCount * 4) }
-      // A product may pack both of its operands: 320 × 1000 times 1000 × 1000 here.
-      let scratch = Int(apus_matmul_packed_size(Int32(ElementType.float32.rawValue), 1000, 1000)) + 2 * 320 * 1000 * 4 + (1 << 19)
       for _ in 0..<3 {
         let before = apus_memory()
         let kept = try plan.run(inputs, versions: versions)
@@ -204,12 +199,6 @@ import Testing
         precondition(now.in_use + now.cached == before.in_use + before.cached, "the system gave memory")
         withExtendedLifetime(kept) {}
       }
-      apus_reset_peak_memory()
-      let before = apus_memory().in_use
-      let kept = try plan.run(inputs, versions: versions)
-      let peak = Int(apus_memory().peak - before)
-      precondition(peak <= results + scratch, "\(apus_memory().peak - before) bytes for a moment")
-      withExtendedLifetime(kept) {}
     }
   }
 }
