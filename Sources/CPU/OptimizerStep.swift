@@ -2,13 +2,15 @@ import ApusIR
 import CApusKernels
 
 extension CPU {
-  /// The kernel's options; learning rate, weight decay and step are operands.
-  static func kernelOptions(_ rule: OptimizerRule, _ options: CPUArray, _ step: CPUArray) -> apus_optimizer_options {
+  /// Changes many tensors of float32 or float64 by one rule; `step` is 1 at the first.
+  package static func step(
+    _ rule: OptimizerRule, learningRate: Double, weightDecay: Double, step: Int, _ type: ElementType,
+    _ tensors: UnsafeBufferPointer<apus_optimizer_tensor>
+  ) {
     var o = apus_optimizer_options()
-    let numbers = options.pointer.assumingMemoryBound(to: Double.self)
-    o.learning_rate = numbers[0]
-    o.weight_decay = numbers[1]
-    o.step = step.pointer.load(as: Int64.self)
+    o.learning_rate = learningRate
+    o.weight_decay = weightDecay
+    o.step = Int64(step)
     o.gradient_scale = 1
     o.momentum = rule.momentum
     o.dampening = rule.dampening
@@ -20,14 +22,17 @@ extension CPU {
     o.amsgrad = rule.amsgrad
     o.centered = rule.centered
     o.maximize = rule.maximize
-    return o
+    let count = Int64(tensors.count)
+    switch rule.kind {
+    case .sgd: apus_sgd_step(type.code, count, tensors.baseAddress, &o)
+    case .adam: apus_adam_step(type.code, count, tensors.baseAddress, &o)
+    case .rmsprop: apus_rmsprop_step(type.code, count, tensors.baseAddress, &o)
+    }
   }
 
   /// Results may lie in their operands' memory.
   static func run(optimizerStep rule: OptimizerRule, _ inputs: [CPUArray], _ out: [CPUArray]) {
-    let options = kernelOptions(rule, inputs[inputs.count - 2], inputs[inputs.count - 1])
-    var tensor = kernelTensor(rule, inputs[...], out[...])
-    run(rule, out[0].elementType.code, 1, &tensor, options)
+    run(optimizerSteps: rule, 1, inputs, out)
   }
 
   /// Many parameters at once: the operands and results of one after those of the other.
@@ -45,8 +50,10 @@ extension CPU {
             rule, inputs[(next * operands)..<((next + 1) * operands)], out[(next * results)..<((next + 1) * results)])
           next += 1
         }
-        let options = kernelOptions(rule, inputs[(first + 1) * operands - 2], inputs[(first + 1) * operands - 1])
-        run(rule, out[0].elementType.code, next - first, base + first, options)
+        let options = inputs[(first + 1) * operands - 2].pointer.assumingMemoryBound(to: Double.self)
+        self.step(
+          rule, learningRate: options[0], weightDecay: options[1], step: Int(step), out[0].elementType,
+          UnsafeBufferPointer(start: base + first, count: next - first))
         first = next
       }
     }
@@ -62,26 +69,19 @@ extension CPU {
     tensor.gradient = UnsafeRawPointer(inputs[i + 1].pointer)
     tensor.parameter_out = out[o].pointer
     for (k, state) in rule.usedStates.enumerated() {
-      let (from, to) = (UnsafeRawPointer(inputs[i + 2 + k].pointer), out[o + 1 + k].pointer)
-      switch state {
-      case 0: (tensor.state.0, tensor.state_out.0) = (from, to)
-      case 1: (tensor.state.1, tensor.state_out.1) = (from, to)
-      default: (tensor.state.2, tensor.state_out.2) = (from, to)
-      }
+      tensor.setState(state, UnsafeRawPointer(inputs[i + 2 + k].pointer), out[o + 1 + k].pointer)
     }
     return tensor
   }
+}
 
-  private static func run(
-    _ rule: OptimizerRule, _ type: Int32, _ count: Int, _ tensors: UnsafePointer<apus_optimizer_tensor>,
-    _ options: apus_optimizer_options
-  ) {
-    withUnsafePointer(to: options) { options in
-      switch rule.kind {
-      case .sgd: apus_sgd_step(type, Int64(count), tensors, options)
-      case .adam: apus_adam_step(type, Int64(count), tensors, options)
-      case .rmsprop: apus_rmsprop_step(type, Int64(count), tensors, options)
-      }
+extension apus_optimizer_tensor {
+  /// Where one of the states is read, nil at the first step, and written.
+  package mutating func setState(_ i: Int, _ input: UnsafeRawPointer?, _ output: UnsafeMutableRawPointer) {
+    switch i {
+    case 0: (state.0, state_out.0) = (input, output)
+    case 1: (state.1, state_out.1) = (input, output)
+    default: (state.2, state_out.2) = (input, output)
     }
   }
 }

@@ -1,5 +1,4 @@
 import ApusTensor
-import CApusKernels
 
 /// What a parameter group of ``Adam`` or ``AdamW`` may set.
 public struct AdamOptions: OptimizerOptions {
@@ -24,7 +23,6 @@ public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
 
   override final var stateNames: [String] { ["exp_avg", "exp_avg_sq", "max_exp_avg_sq"] }
   override final var countsSteps: Bool { true }
-  override final func uses(_ part: Int, _ options: AdamOptions) -> Bool { part < 2 || options.amsgrad }
 
   override final func check(_ o: AdamOptions) {
     guard o.learningRate >= 0, o.epsilon >= 0, o.weightDecay >= 0, (0..<1).contains(o.beta1), (0..<1).contains(o.beta2) else {
@@ -46,44 +44,6 @@ public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
   }
 
   override final func schedule(_ o: AdamOptions) -> [Double] { [o.learningRate, o.weightDecay] }
-
-  override final func kernelOptions(_ o: AdamOptions) -> apus_optimizer_options {
-    var options = apus_optimizer_options()
-    options.learning_rate = o.learningRate
-    options.weight_decay = o.weightDecay
-    options.beta1 = o.beta1
-    options.beta2 = o.beta2
-    options.epsilon = o.epsilon
-    options.amsgrad = o.amsgrad
-    options.decoupled_weight_decay = decoupled
-    options.maximize = o.maximize
-    return options
-  }
-
-  override final func runKernel(_ type: Int32, _ tensors: [apus_optimizer_tensor], _ options: apus_optimizer_options) {
-    withUnsafePointer(to: options) { apus_adam_step(type, Int64(tensors.count), tensors, $0) }
-  }
-
-  override final func formula(
-    _ parameter: Tensor, _ gradient: Tensor, _ state: [Tensor?], _ step: Tensor?, _ o: AdamOptions
-  ) -> (parameter: Tensor, state: [Tensor?]) {
-    var p = parameter
-    var g = o.maximize ? -gradient : gradient
-    if o.weightDecay != 0 {
-      if decoupled { p = p * (1 - o.learningRate * o.weightDecay) } else { g = g + p * o.weightDecay }
-    }
-    let m = (state[0] ?? zerosLike(p)) * o.beta1 + g * (1 - o.beta1)
-    let v = (state[1] ?? zerosLike(p)) * o.beta2 + square(g) * (1 - o.beta2)
-    var largest = state[2]
-    if o.amsgrad { largest = maximum(largest ?? zerosLike(p), v) }
-    // In float64: 1 − 0.999 in float32 has three digits.
-    let t = step!
-    let stepSize = o.learningRate / (1 - pow(o.beta1, t))
-    let correction = sqrt(1 - pow(o.beta2, t))
-    let root = sqrt(o.amsgrad ? largest! : v) / correction.converted(to: p.elementType)
-    p = p - m / (root + o.epsilon) * stepSize.converted(to: p.elementType)
-    return (p, [m, v, largest])
-  }
 }
 
 /// Adam (Kingma and Ba 2015; PyTorch's formula), with weight decay in the gradient:

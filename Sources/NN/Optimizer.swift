@@ -64,9 +64,10 @@ public struct ParameterGroup<Options: OptimizerOptions> {
   }
 }
 
-/// What the optimizers share: parameter groups, their state, and the way to the fused kernels.
+/// What the optimizers share: parameter groups, their state, and the way to the kernels.
 ///
-/// float32 and float64 parameters are changed by one pass over memory; others by tensor functions with the same formula. The state of float16 and bfloat16 parameters is kept in float32.
+/// float32 and float64 parameters are changed by one pass over memory, those of a group together. float16 and bfloat16 ones are
+/// widened, changed as float32 and rounded; their state is kept in float32.
 public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
   /// Parameters with the options they are changed by.
   public struct Group {
@@ -98,20 +99,12 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
   var stateNames: [String] { [] }
   /// Whether steps are counted.
   var countsSteps: Bool { false }
-  /// Whether this part of the state is used.
-  func uses(_ part: Int, _ options: Options) -> Bool { true }
   /// Stops for options without sense.
   func check(_ options: Options) {}
-  func kernelOptions(_ options: Options) -> apus_optimizer_options { apus_optimizer_options() }
-  func runKernel(_ type: Int32, _ tensors: [apus_optimizer_tensor], _ options: apus_optimizer_options) {}
-  /// The same as an operation, for compiled programs.
+  /// The algorithm with these options, save those of ``schedule(_:)``.
   func rule(_ options: Options) -> OptimizerRule { OptimizerRule(.sgd) }
   /// Learning rate and weight decay, which may change from step to step of one compiled program.
   func schedule(_ options: Options) -> [Double] { [options.learningRate, 0] }
-  /// The formula in tensor functions. A nil state is the first step's; `step` is a float64 scalar, 1 at the first.
-  func formula(
-    _ parameter: Tensor, _ gradient: Tensor, _ state: [Tensor?], _ step: Tensor?, _ options: Options
-  ) -> (parameter: Tensor, state: [Tensor?]) { (parameter, state) }
 
   // MARK: Steps
 
@@ -145,7 +138,7 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
           }
           items.append(Item(parameter: parameter, gradient: gradient, slot: slot(of: parameter)))
         }
-        if isTracing { items.forEach { trace($0, number) } } else { update(items, group.options) }
+        if isTracing { items.forEach { stepAsOperation($0, number) } } else { update(items, number) }
       }
     }
   }
@@ -170,8 +163,8 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     return slot
   }
 
-  /// One step of a parameter as part of a program that is being traced: the kernel's results to the bit.
-  private func trace(_ item: Item, _ group: Int) {
+  /// One step of a parameter as an operation, which a program that is being traced takes up: the kernel's results to the bit.
+  private func stepAsOperation(_ item: Item, _ group: Int) {
     let options = groups[group].options
     let type = stateType(item.parameter)
     var rule = rule(options)
@@ -194,29 +187,25 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
       item.slot.parts[i] = part
       return part
     }
-    if countsSteps && item.slot.step == nil { item.slot.step = untraced { Variable(Tensor(0)) } }
-    let step = item.slot.step.map { variable -> Tensor in
-      variable.value = variable.value + 1
-      return variable.value
-    }
+    let step = countsSteps ? advance(item.slot) : untraced { Tensor(1) }
     let schedule =
       schedules[group] ?? Tensor.host("learning rate") { [unowned self] in self.schedule(self.groups[group].options) }
     schedules[group] = schedule
     let results = applyOptimizerStep(
       rule, item.parameter.value.detached().converted(to: type), item.gradient.detached().converted(to: type),
-      states.map(\.value), schedule, step ?? untraced { Tensor(1) })
+      states.map(\.value), schedule, step)
     item.parameter.value = results[0].converted(to: item.parameter.elementType)
     for (state, result) in zip(states, results.dropFirst()) { state.value = result }
   }
 
   private func stateType(_ parameter: Parameter) -> ElementType { parameter.elementType == .float64 ? .float64 : .float32 }
 
-  private func update(_ items: [Item], _ options: Options) {
+  private func update(_ items: [Item], _ group: Int) {
     var fused: [(type: ElementType, step: Int, items: [Item])] = []
     for item in items {
       let type = item.parameter.elementType
       guard type == .float32 || type == .float64 else {
-        updateByFormula(item, options)
+        stepAsOperation(item, group)
         continue
       }
       let step = countsSteps ? advance(item.slot).item(as: Int.self) : 0
@@ -226,39 +215,18 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
         fused.append((type, step, [item]))
       }
     }
-    var kernelOptions = kernelOptions(options)
-    kernelOptions.gradient_scale = 1
-    for (type, step, items) in fused {
-      kernelOptions.step = Int64(step)
-      updateByKernel(items, type, options, kernelOptions)
-    }
+    for (type, step, items) in fused { updateByKernel(items, type, step, groups[group].options) }
   }
 
   private func advance(_ slot: Slot) -> Tensor {
-    let step = slot.step ?? Variable(Tensor(0))
+    let step = slot.step ?? untraced { Variable(Tensor(0)) }
     slot.step = step
     step.value = step.value + 1
     return step.value
   }
 
-  func updateByFormula(_ parameter: Parameter, _ gradient: Tensor, _ options: Options) {
-    updateByFormula(Item(parameter: parameter, gradient: gradient, slot: slot(of: parameter)), options)
-  }
-
-  private func updateByFormula(_ item: Item, _ options: Options) {
-    let type = stateType(item.parameter)
-    let step = countsSteps ? advance(item.slot).converted(to: .float64) : nil
-    let (parameter, state) = formula(
-      item.parameter.value.detached().converted(to: type), item.gradient.detached().converted(to: type),
-      item.slot.parts.map { $0?.value }, step, options)
-    item.parameter.value = parameter.converted(to: item.parameter.elementType)
-    for (i, tensor) in state.enumerated() {
-      guard let tensor else { continue }
-      if let variable = item.slot.parts[i] { variable.value = tensor } else { item.slot.parts[i] = Variable(tensor) }
-    }
-  }
-
-  private func updateByKernel(_ items: [Item], _ type: ElementType, _ options: Options, _ kernelOptions: apus_optimizer_options) {
+  private func updateByKernel(_ items: [Item], _ type: ElementType, _ step: Int, _ options: Options) {
+    let rule = rule(options)
     var tensors: [apus_optimizer_tensor] = []
     var results: [(Variable, CPUArray)] = []
     var operands: [CPUArray] = []
@@ -272,7 +240,7 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
       tensor.gradient = UnsafeRawPointer(gradient.pointer)
       tensor.parameter = UnsafeRawPointer(current.pointer)
       tensor.parameter_out = next.pointer
-      for i in stateNames.indices where uses(i, options) {
+      for i in rule.usedStates {
         guard let variable = item.slot.parts[i] else {
           // The first step's is zeros that nobody has to write and read.
           let variable = Variable(Tensor.zeros(item.parameter.shape, type))
@@ -289,7 +257,10 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
       }
       tensors.append(tensor)
     }
-    runKernel(Int32(type.rawValue), tensors, kernelOptions)
+    let schedule = schedule(options)
+    tensors.withUnsafeBufferPointer {
+      CPU.step(rule, learningRate: schedule[0], weightDecay: schedule[1], step: step, type, $0)
+    }
     withExtendedLifetime(operands) {}
     for (variable, array) in results { variable.assign(array) }
   }
@@ -336,15 +307,5 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     report.unexpected = tensors.keys.filter { !used.contains($0) }.sorted()
     guard report.isComplete else { throw LoadError(path: "optimizer state", report: report) }
     slots = loaded
-  }
-}
-
-extension apus_optimizer_tensor {
-  fileprivate mutating func setState(_ i: Int, _ input: UnsafeRawPointer?, _ output: UnsafeMutableRawPointer) {
-    switch i {
-    case 0: (state.0, state_out.0) = (input, output)
-    case 1: (state.1, state_out.1) = (input, output)
-    default: (state.2, state_out.2) = (input, output)
-    }
   }
 }

@@ -1,5 +1,4 @@
 import ApusTensor
-import CApusKernels
 
 /// What a parameter group of ``SGD`` may set.
 public struct SGDOptions: OptimizerOptions {
@@ -36,7 +35,6 @@ public final class SGD: GroupedOptimizer<SGDOptions> {
   }
 
   override var stateNames: [String] { ["momentum_buffer"] }
-  override func uses(_ part: Int, _ options: SGDOptions) -> Bool { options.momentum != 0 }
 
   override func check(_ o: SGDOptions) {
     guard o.learningRate >= 0, o.momentum >= 0, o.weightDecay >= 0 else {
@@ -57,30 +55,4 @@ public final class SGD: GroupedOptimizer<SGDOptions> {
   }
 
   override func schedule(_ o: SGDOptions) -> [Double] { [o.learningRate, o.weightDecay] }
-
-  override func kernelOptions(_ o: SGDOptions) -> apus_optimizer_options {
-    var options = apus_optimizer_options()
-    options.learning_rate = o.learningRate
-    options.weight_decay = o.weightDecay
-    options.momentum = o.momentum
-    options.dampening = o.dampening
-    options.nesterov = o.nesterov
-    options.maximize = o.maximize
-    return options
-  }
-
-  override func runKernel(_ type: Int32, _ tensors: [apus_optimizer_tensor], _ options: apus_optimizer_options) {
-    withUnsafePointer(to: options) { apus_sgd_step(type, Int64(tensors.count), tensors, $0) }
-  }
-
-  override func formula(
-    _ parameter: Tensor, _ gradient: Tensor, _ state: [Tensor?], _ step: Tensor?, _ o: SGDOptions
-  ) -> (parameter: Tensor, state: [Tensor?]) {
-    var g = o.maximize ? -gradient : gradient
-    if o.weightDecay != 0 { g = g + parameter * o.weightDecay }
-    guard o.momentum != 0 else { return (parameter - g * o.learningRate, state) }
-    let buffer = state[0].map { $0 * o.momentum + g * (1 - o.dampening) } ?? g
-    let direction = o.nesterov ? g + buffer * o.momentum : buffer
-    return (parameter - direction * o.learningRate, [buffer])
-  }
 }

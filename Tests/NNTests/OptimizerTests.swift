@@ -69,9 +69,9 @@ struct OptimizerCase: Sendable, CustomTestStringConvertible {
   }
 
   @Test(arguments: OptimizerCase.all)
-  func formulasInTensorFunctionsAgree(_ sample: OptimizerCase) throws {
-    // Half precision goes through tensor functions with state in float32. Compared after each step from the fused
-    // kernel's trajectory, so only one rounding to bfloat16 (2⁻⁹ relative) of values within ±4 separates the two.
+  func halfPrecisionIsSinglePrecisionRounded(_ sample: OptimizerCase) throws {
+    // Half precision is widened, with state in float32. Compared after each step from the same values, so only one
+    // rounding to bfloat16 (2⁻⁹ relative) of values within ±4 separates the two.
     let values = try Fixture.all("optimizers")
     let half = try start(values, .bfloat16)
     let single = half.map { Parameter($0.value.converted(to: .float32)) }
