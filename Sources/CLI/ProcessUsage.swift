@@ -1,3 +1,5 @@
+import ApusCPU
+
 #if canImport(Glibc)
   import Glibc
 #elseif canImport(Musl)
@@ -8,11 +10,7 @@
 
 enum Clock {
   /// Seconds of a clock that only runs forward.
-  static func seconds() -> Double {
-    var now = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &now)
-    return Double(now.tv_sec) + Double(now.tv_nsec) * 1e-9
-  }
+  static func seconds() -> Double { monotonicSeconds() }
 }
 
 enum ProcessUsage {

@@ -3,6 +3,8 @@ import CApusKernels
 
 #if canImport(Glibc)
   import Glibc
+#elseif canImport(Musl)
+  import Musl
 #elseif canImport(Darwin)
   import Darwin
 #endif
@@ -17,7 +19,7 @@ package final class Profiler {
   }
 
   package private(set) var events: [Event] = []
-  private let began = Profiler.now()
+  private let began = monotonicSeconds()
 
   package init() {}
 
@@ -39,8 +41,8 @@ package final class Profiler {
   package func note<R, E>(_ name: @autoclosure () -> String, _ work: @autoclosure () -> Work, _ body: () throws(E) -> R) throws(E)
     -> R
   {
-    let start = Profiler.now()
-    defer { events.append(Event(name: name(), start: start - began, duration: Profiler.now() - start, work: work())) }
+    let start = monotonicSeconds()
+    defer { events.append(Event(name: name(), start: start - began, duration: monotonicSeconds() - start, work: work())) }
     return try body()
   }
 
@@ -51,10 +53,11 @@ package final class Profiler {
     guard let profiler = active else { return try body() }
     return try profiler.note(operation.name, Work(operation, inputs, results), body)
   }
+}
 
-  private static func now() -> Double {
-    var time = timespec()
-    clock_gettime(CLOCK_MONOTONIC, &time)
-    return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
-  }
+/// Seconds of a clock that only runs forward.
+package func monotonicSeconds() -> Double {
+  var time = timespec()
+  clock_gettime(CLOCK_MONOTONIC, &time)
+  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

@@ -40,15 +40,16 @@ open class Module {
   public final var isTraining: Bool {
     let mode = trains.load(ordering: .relaxed)
     observe(
-      Observation("isTraining of \(label) \(ObjectIdentifier(self).hashValue)", AnyHashable(mode)) {
-        AnyHashable(self.trains.load(ordering: .relaxed))
-      })
+      Observation("isTraining of \(label)", key: ObjectIdentifier(self), mode) { self.trains.load(ordering: .relaxed) })
     return mode
   }
 
   /// Sets the mode of this module and all modules in it; a new module is in training mode.
   public final func train(_ mode: Bool = true) {
-    for (_, module) in namedModules { module.trains.store(mode, ordering: .relaxed) }
+    for module in modules {
+      module.trains.store(mode, ordering: .relaxed)
+      if isTracing { _ = decide(ObjectIdentifier(module), true) }
+    }
   }
 
   /// Sets evaluation mode in this module and all modules in it.
@@ -56,9 +57,15 @@ open class Module {
 
   /// Runs `body` in evaluation mode and without remembering operations for gradients; then restores each module's mode.
   public final func evaluating<R, E>(_ body: () throws(E) -> R) throws(E) -> R {
-    let modes = namedModules.map { ($0.module, $0.module.isTraining) }
+    // In a function that is being traced, the mode within is its own, the one before and after comes from outside.
+    let before = modules.map { ($0, $0.trains.load(ordering: .relaxed), isTracing && decide(ObjectIdentifier($0), true)) }
     eval()
-    defer { for (module, mode) in modes { module.trains.store(mode, ordering: .relaxed) } }
+    defer {
+      for (module, mode, wasDecided) in before {
+        module.trains.store(mode, ordering: .relaxed)
+        if isTracing { _ = decide(ObjectIdentifier(module), wasDecided) }
+      }
+    }
     return try withoutGradient(body)
   }
 

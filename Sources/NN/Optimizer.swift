@@ -171,13 +171,17 @@ public class GroupedOptimizer<Options: OptimizerOptions>: Optimizer {
     // SGD's first momentum buffer is the gradient itself: that is another program if it is dampened.
     if rule.dampening != 0, item.slot.parts[0] == nil { rule.dampening = 0 }
     observe(
-      Observation("\(self).rule", AnyHashable(self.rule(options))) { [unowned self] in
-        AnyHashable(self.rule(self.groups[group].options))
+      Observation(
+        "the rule of \(Self.self), group \(group),", key: [AnyHashable(ObjectIdentifier(self)), group], self.rule(options)
+      ) {
+        [unowned self] in self.rule(self.groups[group].options)
       })
     if self.rule(options).dampening != 0 {
       observe(
-        Observation("\(self) has a momentum buffer", AnyHashable(item.slot.parts[0] != nil)) { [slot = item.slot] in
-          AnyHashable(slot.parts[0] != nil)
+        Observation(
+          "whether \(item.parameter) has a momentum buffer", key: ObjectIdentifier(item.slot), item.slot.parts[0] != nil
+        ) {
+          [slot = item.slot] in slot.parts[0] != nil
         })
     }
     let states = rule.usedStates.map { i -> Variable in

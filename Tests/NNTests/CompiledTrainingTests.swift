@@ -35,6 +35,59 @@ import Testing
     return (losses, values)
   }
 
+  /// Two groups, two optimizers: each one's options are looked at, not only the first's.
+  @Test func changedOptionsAreNoticed() {
+    let (a, b) = (Parameter(Tensor.ones([3]) + 0), Parameter(Tensor.ones([3]) + 0))
+    let c = Parameter(Tensor.ones([3]) + 0)
+    let first = SGD([ParameterGroup([a]), ParameterGroup([b])], learningRate: 0.1, momentum: 0.5)
+    let second = SGD([c], learningRate: 0.1, momentum: 0.5)
+    let step = compile { (x: Tensor) -> Tensor in
+      let loss = ((a.value + b.value + c.value) * x).sum()
+      let gradients = loss.gradients(for: [a, b, c])
+      first.step(gradients)
+      second.step(gradients)
+      return loss
+    }
+    let x = Tensor.ones([3])
+    for _ in 0..<3 { _ = step(x) }
+    #expect(step.report.traces.count == 1, "\(step.report)")
+    first.groups[1].options.momentum = 0.9
+    _ = step(x)
+    #expect(step.report.traces.count == 2)
+    second.groups[0].options.momentum = 0
+    _ = step(x)
+    #expect(step.report.traces.count == 3, "\(step.report)")
+    #expect(step.report.traces[2].reason.contains("rule of SGD, group 0"))
+  }
+
+  /// A function that sets the mode by itself does not depend on the mode outside.
+  @Test func modesSetInsideAreTheFunctionsOwn() {
+    let model = Sequential(Linear(4, 4, generator: Generator(seed: 1)), Dropout(0.5, generator: Generator(seed: 2)))
+    let x = Tensor.ones([2, 4])
+    let infer = compile { (x: Tensor) -> Tensor in model.evaluating { model(x) } }
+    for mode in [true, true, false, true] {
+      model.train(mode)
+      #expect(infer(x).floats == model.evaluating { model(x) }.floats)
+    }
+    #expect(infer.report.traces.count == 1, "\(infer.report)")
+    // Read before and after, the mode outside counts.
+    let both = compile { (x: Tensor) -> Tensor in model.evaluating { model(x) } + model(x) * 0 }
+    for mode in [true, false, true] {
+      model.train(mode)
+      _ = both(x)
+    }
+    #expect(both.report.traces.count == 2, "\(both.report)")
+    let training = compile { (x: Tensor) -> Tensor in
+      model.train()
+      return model(x)
+    }
+    for _ in 0..<3 {
+      model.eval()
+      _ = training(x)
+    }
+    #expect(training.report.traces.count == 1, "\(training.report)")
+  }
+
   @Test(arguments: 0..<5) func compiledStepsAreEagerSteps(_ which: Int) {
     let make: ([Parameter]) -> Optimizer = [
       { SGD($0, learningRate: 0.05) }, { SGD($0, learningRate: 0.05, momentum: 0.9, weightDecay: 1e-3, nesterov: true) },

@@ -84,7 +84,6 @@ struct PlanBuilder {
     for i in graph.inputs {
       places[i] = Plan.Operand(place: .input(i), layout: CPUArray(abstract: graph.types[i]))
     }
-    producers = graph.producers
     for (value, i) in stableValues {
       places[value] = Plan.Operand(place: .stable(i), layout: stableLayout(value))
     }
@@ -324,14 +323,10 @@ struct PlanBuilder {
   private mutating func rowMajorCopy(_ value: Graph.Value, _ operand: Plan.Operand) -> Plan.Operand {
     if let known = rowMajorCopies[value] { return known }
     let layout = CPUArray(abstract: operand.layout.type)
-    let copy = self.copy(operand, layout)
+    let copy = addStep(CopyKernel(), operand, layout)
     rowMajorCopies[value] = copy
     extend(copy.place, to: value)  // not to be overwritten while the value is still read
     return copy
-  }
-
-  private mutating func copy(_ operand: Plan.Operand, _ layout: CPUArray) -> Plan.Operand {
-    addStep(CopyKernel(), operand, layout)
   }
 
   /// A step of one operand that makes one new array.

@@ -1,12 +1,6 @@
 import ApusCPU
 import CApusKernels
 
-#if canImport(Glibc)
-  import Glibc
-#elseif canImport(Darwin)
-  import Darwin
-#endif
-
 /// A traced function: its graph, and where the inputs come from and the results go.
 public final class CapturedProgram {
   /// As traced; values of variables come after the function's own results.
@@ -111,10 +105,4 @@ public final class CapturedProgram {
     let results = outputs[..<resultCount].map { Tensor(array: $0) }
     return history?.track(results, operands) ?? results
   }
-}
-
-package func monotonicSeconds() -> Double {
-  var time = timespec()
-  clock_gettime(CLOCK_MONOTONIC, &time)
-  return Double(time.tv_sec) + Double(time.tv_nsec) * 1e-9
 }

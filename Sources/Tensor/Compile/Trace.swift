@@ -85,7 +85,9 @@ final class Trace: OperationTracer {
   private var variablePlaces: [ObjectIdentifier: Int] = [:]
   private(set) var generators: [GeneratorState] = []
   private(set) var observations: [Observation] = []
-  private var observed: Set<String> = []
+  private var observed: Set<AnyHashable> = []
+  /// What the function itself has decided so far: reading it depends on nothing outside.
+  private var decided: Set<AnyHashable> = []
   /// Concrete tensors without history by their handle: the same one becomes one constant.
   private var constants: [ObjectIdentifier: (value: Int, kept: Tensor)] = [:]
   /// Values of traces around this one, and concrete tensors with a history, which gradients must find again.
@@ -274,10 +276,17 @@ final class Trace: OperationTracer {
     return body()
   }
 
+  /// Says whether what a key stands for is now the function's own decision. Returns what was so before.
+  func decide(_ key: AnyHashable, _ isOwn: Bool) -> Bool {
+    if let parent { return parent.decide(key, isOwn) }
+    return isOwn ? !decided.insert(key).inserted : decided.remove(key) != nil
+  }
+
   /// Remembers that the program depends on something of Swift's that is not a tensor.
   func observe(_ observation: Observation) {
     if let parent { return parent.observe(observation) }
-    if observed.insert(observation.name).inserted { observations.append(observation) }
+    if decided.contains(observation.key) { return }
+    if observed.insert(observation.key).inserted { observations.append(observation) }
   }
 
   // MARK: The result
@@ -333,14 +342,17 @@ extension Operation {
 
 /// Something that is not a tensor but decides what is traced, such as whether a module is in training mode.
 package struct Observation {
-  /// What it is, as a report says it: `dropout.isTraining`.
+  /// What it is, as a report says it: `isTraining of dropout`.
   package let name: String
+  /// What tells it from all others: an object, or an object and a number.
+  package let key: AnyHashable
   package let value: AnyHashable
   /// Its value now.
   package let current: () -> AnyHashable
 
-  package init(_ name: String, _ value: AnyHashable, current: @escaping () -> AnyHashable) {
+  package init(_ name: String, key: AnyHashable, _ value: AnyHashable, current: @escaping () -> AnyHashable) {
     self.name = name
+    self.key = key
     self.value = value
     self.current = current
   }
@@ -350,6 +362,10 @@ package struct Observation {
 @inline(__always) package func observe(_ observation: @autoclosure () -> Observation) {
   if apus_thread().pointee.tracer != nil { Trace.active?.observe(observation()) }
 }
+
+/// Tells the trace that is being made, if any, whether the traced function has decided by itself what a key stands for.
+/// - Returns: whether it had before.
+package func decide(_ key: AnyHashable, _ isOwn: Bool) -> Bool { Trace.active?.decide(key, isOwn) ?? false }
 
 /// Whether tensor functions are being written down on this thread.
 @inline(__always) package var isTracing: Bool { apus_thread().pointee.tracer != nil }
