@@ -51,6 +51,10 @@ struct Bench: ParsableCommand {
       let hint = near.isEmpty ? "--list shows them." : "Near: \(near.joined(separator: ", "))."
       throw ValidationError("There is no workload '\(workload)'. \(hint)")
     }
+    if compiled, let found = Workload.named(workload), !found.isProgram {
+      throw ValidationError("--compiled: \(workload) measures single operations, which have no compiled form.")
+    }
+    if eager && Workload.isArtifact(workload) { throw ValidationError("--eager: an artifact is a compiled program.") }
   }
 
   func run() throws {

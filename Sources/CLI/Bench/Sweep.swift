@@ -74,7 +74,9 @@ private enum SweepCase {
       return { _ = a.matmul(b) }
     case ("conv", 11):
       let p = numbers
-      guard p[10] > 0, p[1] % p[10] == 0, p[4] % p[10] == 0, p[7] > 0, p[9] > 0 else { return nil }
+      guard p[10] > 0, p[1] % p[10] == 0, p[4] % p[10] == 0, p[7] > 0, p[9] > 0, p[5] > 0, p[6] > 0,
+        (p[5] - 1) * p[9] < p[2] + 2 * p[8], (p[6] - 1) * p[9] < p[3] + 2 * p[8]
+      else { return nil }
       let x = random([p[0], p[1], p[2], p[3]]).inChannelsLast()
       let w = random([p[4], p[1] / p[10], p[5], p[6]], 1) * 0.1
       return { _ = conv2d(x, w, stride: p[7], padding: p[8], dilation: p[9], groups: p[10]) }

@@ -34,19 +34,26 @@ struct Workload: Sendable {
   /// What a step yields, in `unit`.
   let items: Double
   let unit: String
+  /// Whether there is a compiled form; single operations and their dispatch have none.
+  let isProgram: Bool
   let build: @Sendable (Mode) -> () -> Void
 
   init(name: String, items: Double, unit: String, build: @escaping @Sendable (Mode) -> () -> Void) {
-    self.name = name
-    self.items = items
-    self.unit = unit
-    self.build = build
+    (self.name, self.items, self.unit, self.build) = (name, items, unit, build)
+    isProgram = true
+  }
+
+  /// Single operations, which run as they are.
+  init(operation name: String, items: Double, unit: String, build: @escaping @Sendable () -> () -> Void) {
+    (self.name, self.items, self.unit) = (name, items, unit)
+    self.build = { _ in build() }
+    isProgram = false
   }
 
   static func named(_ name: String) -> Workload? { all.first { $0.name == name } }
 
   static let all: [Workload] =
-    [Workload(name: "peak", items: 1, unit: "", build: { _ in {} })] + overhead + rows + products + quantized + convolutions
+    [Workload(operation: "peak", items: 1, unit: "", build: { {} })] + overhead + rows + products + quantized + convolutions
     + training
     + inference + decoding
 }
@@ -55,14 +62,14 @@ struct Workload: Sendable {
 
 extension Workload {
   private static let overhead: [Workload] = [
-    Workload(name: "op_overhead", items: 1000, unit: "op/s") { _ in
+    Workload(operation: "op_overhead", items: 1000, unit: "op/s") {
       let x = Tensor.randn([16], generator: Generator(seed: 0))
       return {
         var y = x
         withoutGradient { for _ in 0..<1000 { y = y + x } }
       }
     },
-    Workload(name: "op_overhead_tape", items: 1000, unit: "op/s") { _ in
+    Workload(operation: "op_overhead_tape", items: 1000, unit: "op/s") {
       let parameter = Parameter(Tensor.randn([16], generator: Generator(seed: 0)))
       let x = parameter.value
       return {
@@ -70,7 +77,7 @@ extension Workload {
         for _ in 0..<1000 { y = y + x }
       }
     },
-    Workload(name: "op_overhead_grad", items: 1000, unit: "op/s") { _ in
+    Workload(operation: "op_overhead_grad", items: 1000, unit: "op/s") {
       let parameter = Parameter(Tensor.randn([16], generator: Generator(seed: 0)))
       let x = parameter.value
       return {
@@ -111,7 +118,7 @@ extension Workload {
   private static let products: [Workload] = [
     (256, ElementType.float32, "f32"), (1024, .float32, "f32"), (2048, .float32, "f32"), (1024, .bfloat16, "bf16"),
   ].map { n, type, tag in
-    Workload(name: "matmul_\(tag)_\(n)", items: 2 * Double(n * n * n), unit: "flop/s") { _ in
+    Workload(operation: "matmul_\(tag)_\(n)", items: 2 * Double(n * n * n), unit: "flop/s") {
       let a = Tensor.randn([n, n], generator: Generator(seed: 0)).converted(to: type)
       let b = Tensor.randn([n, n], generator: Generator(seed: 1)).converted(to: type)
       return { withoutGradient { _ = a.matmul(b) } }
@@ -126,7 +133,7 @@ extension Workload {
     ("linear_i8_1024", 1024, 1024), ("linear_i8_dynamic_1024", 1024, 1024), ("linear_i8_decode", 1, 4096),
     ("linear_i8_dynamic_decode", 1, 4096),
   ].map { name, rows, n in
-    Workload(name: name, items: 2 * Double(rows * n * n), unit: "op/s") { _ in
+    Workload(operation: name, items: 2 * Double(rows * n * n), unit: "op/s") {
       let x = Tensor.randn([rows, n], generator: Generator(seed: 0))
       let weight = quantizeWeight(Tensor.randn([n, n], generator: Generator(seed: 1))).prepared()
       let bias = Tensor.randn([n], generator: Generator(seed: 2))
@@ -145,7 +152,7 @@ extension Workload {
   ].flatMap { (tag: String, shape: [Int], out: Int, groups: Int) -> [Workload] in
     let flops = 2 * Double(shape[0] * shape[2] * shape[3] * out * (shape[1] / groups) * 9)
     return ["fwd", "bwd"].map { mode in
-      Workload(name: "conv_\(tag)_\(mode)", items: mode == "fwd" ? flops : 3 * flops, unit: "flop/s") { _ in
+      Workload(operation: "conv_\(tag)_\(mode)", items: mode == "fwd" ? flops : 3 * flops, unit: "flop/s") {
         // Held as a convolution's results are held: channels-last in memory.
         let x = Tensor.randn(Shape(shape), generator: Generator(seed: 0)).inChannelsLast()
         let k = Tensor.randn([out, shape[1] / groups, 3, 3], generator: Generator(seed: 1)) * 0.05
