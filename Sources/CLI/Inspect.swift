@@ -1,4 +1,5 @@
 import Apus
+import ApusTensor
 import ArgumentParser
 
 struct Inspect: ParsableCommand {

@@ -1,4 +1,5 @@
 import Apus
+import ApusTensor
 import ArgumentParser
 
 /// The network of the quickstart: two convolutions, then two fully connected layers.

@@ -1,15 +1,5 @@
 // What follows the sums of a convolution where its kernel leaves it undone: a residual, curves.
-#include "Lanes/lanes.h"
 #include "convolution_internal.h"
-
-void conv_activate(void *values, int type, int activation, int64_t count) {
-  static const int codes[] = {
-      [APUS_EPILOGUE_NONE] = APUS_OP_COPY, [APUS_EPILOGUE_RELU] = APUS_OP_RELU, [APUS_EPILOGUE_GELU_ERF] = APUS_OP_GELU_ERF,
-      [APUS_EPILOGUE_GELU_TANH] = APUS_OP_GELU_TANH, [APUS_EPILOGUE_SIGMOID] = APUS_OP_SIGMOID, [APUS_EPILOGUE_TANH] = APUS_OP_TANH,
-      [APUS_EPILOGUE_SILU] = APUS_OP_SILU};
-  if (activation == APUS_EPILOGUE_NONE) return;
-  apus_current_lanes()->op[codes[activation]][type](values, values, NULL, NULL, count, 0);
-}
 
 static double get_float(const char *p, int type, int64_t i) {
   switch (type) {
@@ -19,35 +9,14 @@ static double get_float(const char *p, int type, int64_t i) {
   }
   return ((const double *)p)[i];
 }
-static int64_t get_integer(const char *p, int type, int64_t i) {
-  switch (type) {
-    case APUS_BOOL:
-    case APUS_U8: return ((const uint8_t *)p)[i];
-    case APUS_I8: return ((const int8_t *)p)[i];
-    case APUS_I16: return ((const int16_t *)p)[i];
-    case APUS_I32: return ((const int32_t *)p)[i];
-  }
-  return ((const int64_t *)p)[i];
-}
-static void set_integer(char *p, int type, int64_t i, uint64_t v) {
-  switch (type) {
-    case APUS_BOOL: ((uint8_t *)p)[i] = v != 0; return;
-    case APUS_U8:
-    case APUS_I8: ((uint8_t *)p)[i] = (uint8_t)v; return;
-    case APUS_I16: ((uint16_t *)p)[i] = (uint16_t)v; return;
-    case APUS_I32: ((uint32_t *)p)[i] = (uint32_t)v; return;
-  }
-  ((uint64_t *)p)[i] = v;
-}
 
 // The channels at d of dst and r of the residual, up to 64 of them at a time.
 static void finish_channels(const conv_gather *g, int64_t d, int64_t r, int64_t count) {
   if (g->type < APUS_F16) {
     for (int64_t i = 0; i < count; i++) {
       int64_t at = d + i * g->d_channel;
-      uint64_t sum = (uint64_t)get_integer(g->dst, g->type, at) + (g->residual ? (uint64_t)get_integer(g->residual, g->type, r + i * g->r_channel) : 0);
-      set_integer(g->dst, g->type, at, sum);
-      if (g->relu && get_integer(g->dst, g->type, at) < 0) set_integer(g->dst, g->type, at, 0);
+      uint64_t sum = conv_load_integer(g->dst, at, g->type) + (g->residual ? conv_load_integer(g->residual, r + i * g->r_channel, g->type) : 0);
+      conv_store_integer(g->dst, at, g->type, g->relu && conv_signed(sum, g->type) < 0 ? 0 : sum);
     }
     return;
   }
@@ -58,7 +27,7 @@ static void finish_channels(const conv_gather *g, int64_t d, int64_t r, int64_t 
     double more = g->residual ? get_float(g->residual, g->type, r + i * g->r_channel) : 0, sum = get_float(g->dst, g->type, d + i * g->d_channel);
     if (is_double) wide[i] = sum + more; else narrow[i] = g->residual ? (float)sum + (float)more : (float)sum;
   }
-  conv_activate(is_double ? (void *)wide : narrow, is_double ? APUS_F64 : APUS_F32, g->activation, count);
+  apus_activate(g->activation, is_double ? APUS_F64 : APUS_F32, is_double ? (void *)wide : narrow, count);
   for (int64_t i = 0; i < count; i++) {
     int64_t at = d + i * g->d_channel;
     switch (g->type) {

@@ -1,41 +1,6 @@
 // Integer convolutions: the plain loops, in wrap-around arithmetic. Work is split over (image, channel).
 #include "convolution_internal.h"
 
-static inline uint64_t load(const char *p, int64_t i, int type) {
-  switch (type) {
-    case APUS_BOOL:
-    case APUS_U8: return ((const uint8_t *)p)[i];
-    case APUS_I8: return (uint64_t)((const int8_t *)p)[i];
-    case APUS_I16: return (uint64_t)((const int16_t *)p)[i];
-    case APUS_I32: return (uint64_t)((const int32_t *)p)[i];
-    case APUS_I64: return ((const uint64_t *)p)[i];
-  }
-  __builtin_trap();
-}
-
-static inline void store(char *p, int64_t i, int type, uint64_t v) {
-  switch (type) {
-    case APUS_BOOL: ((uint8_t *)p)[i] = v != 0; return;
-    case APUS_U8:
-    case APUS_I8: ((uint8_t *)p)[i] = (uint8_t)v; return;
-    case APUS_I16: ((uint16_t *)p)[i] = (uint16_t)v; return;
-    case APUS_I32: ((uint32_t *)p)[i] = (uint32_t)v; return;
-    case APUS_I64: ((uint64_t *)p)[i] = v; return;
-  }
-  __builtin_trap();
-}
-
-// The signed value of a result of the type, for the comparison with zero.
-static inline int64_t signed_value(uint64_t v, int type) {
-  switch (type) {
-    case APUS_I8: return (int8_t)v;
-    case APUS_I16: return (int16_t)v;
-    case APUS_I32: return (int32_t)v;
-    case APUS_I64: return (int64_t)v;
-  }
-  return 1;
-}
-
 // Where the tap at q reads for the output at u; -1 where that is padding or between two elements.
 static inline int64_t source_index(int64_t u, int64_t q, int64_t step, int64_t in_step, int64_t dilation, int64_t pad, int64_t in) {
   int64_t t = step * u + dilation * q - pad;
@@ -49,7 +14,7 @@ static void gather_task(void *context, int64_t index) {
   const char *w = g->w;
   int64_t wo = group * g->w_group + (o % g->cout) * g->w_out;
   int64_t s0 = n * g->s_batch + group * g->cin * g->s_channel, d0 = n * g->d_batch + o * g->d_channel;
-  uint64_t bias = g->bias ? load(g->bias, o, g->type) : 0;
+  uint64_t bias = g->bias ? conv_load_integer(g->bias, o, g->type) : 0;
   for (int64_t a = 0; a < g->out[0]; a++)
     for (int64_t b = 0; b < g->out[1]; b++)
       for (int64_t c = 0; c < g->out[2]; c++) {
@@ -66,12 +31,12 @@ static void gather_task(void *context, int64_t index) {
               int64_t s = s0 + va * g->s_spatial[0] + vb * g->s_spatial[1] + vc * g->s_spatial[2];
               int64_t t = wo + i * g->w_spatial[0] + j * g->w_spatial[1] + k * g->w_spatial[2];
               for (int64_t e = 0; e < g->cin; e++)
-                sum += load(g->src, s + e * g->s_channel, g->type) * load(w, t + e * g->w_in, g->type);
+                sum += conv_load_integer(g->src, s + e * g->s_channel, g->type) * conv_load_integer(w, t + e * g->w_in, g->type);
             }
           }
         }
-        if (g->relu && !g->residual && signed_value(sum, g->type) < 0) sum = 0;
-        store(g->dst, d0 + a * g->d_spatial[0] + b * g->d_spatial[1] + c * g->d_spatial[2], g->type, sum);
+        if (g->relu && !g->residual && conv_signed(sum, g->type) < 0) sum = 0;
+        conv_store_integer(g->dst, d0 + a * g->d_spatial[0] + b * g->d_spatial[1] + c * g->d_spatial[2], g->type, sum);
       }
 }
 
@@ -98,13 +63,13 @@ static void outer_task(void *context, int64_t index) {
                 for (int64_t c = 0; c < g->out[2]; c++) {
                   int64_t vc = source_index(c, k, g->step[2], g->in_step[2], g->dilation[2], g->pad[2], g->in[2]);
                   if (vc < 0) continue;
-                  sum += load(g->x, x0 + va * g->x_spatial[0] + vb * g->x_spatial[1] + vc * g->x_spatial[2], g->type) *
-                         load(g->dy, y0 + a * g->y_spatial[0] + b * g->y_spatial[1] + c * g->y_spatial[2], g->type);
+                  sum += conv_load_integer(g->x, x0 + va * g->x_spatial[0] + vb * g->x_spatial[1] + vc * g->x_spatial[2], g->type) *
+                         conv_load_integer(g->dy, y0 + a * g->y_spatial[0] + b * g->y_spatial[1] + c * g->y_spatial[2], g->type);
                 }
               }
             }
           }
-          store(g->dw, group * g->w_group + o * g->w_out + e * g->w_in + i * g->w_spatial[0] + j * g->w_spatial[1] +
+          conv_store_integer(g->dw, group * g->w_group + o * g->w_out + e * g->w_in + i * g->w_spatial[0] + j * g->w_spatial[1] +
                            k * g->w_spatial[2], g->type, sum);
         }
 }

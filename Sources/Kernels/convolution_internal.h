@@ -1,6 +1,7 @@
 // The forms into which the public descriptors are brought, shared by the convolution sources.
 #ifndef APUS_CONVOLUTION_INTERNAL_H
 #define APUS_CONVOLUTION_INTERNAL_H
+#include "Lanes/lanes.h"
 #include "apus_convolution.h"
 #include <string.h>
 
@@ -98,7 +99,6 @@ const void *conv_prepared(const conv_gather *g, int form, int isa);
 
 // ---- Epilogues (convolution_epilogue.c) ----------------------------------------------------------------------------
 static inline bool conv_has_curve(int activation) { return activation != APUS_EPILOGUE_NONE && activation != APUS_EPILOGUE_RELU; }
-void conv_activate(void *values, int type, int activation, int64_t count);  // f32 or f64, in place
 void conv_finish(const conv_gather *g);  // dst = activation(dst + residual), for kernels that do not do it themselves
 
 // Half precisions by their bits, so that no instruction set and no run-time library is asked for.
@@ -145,4 +145,40 @@ static inline uint16_t f32_to_f16(float f) {
   }
   return sign | (uint16_t)((u - 0x38000000u + 0xfffu + ((u >> 13) & 1)) >> 13);
 }
+// Element i of an integer array, widened, and back: in wrap-around arithmetic.
+static inline uint64_t conv_load_integer(const char *p, int64_t i, int type) {
+  switch (type) {
+    case APUS_BOOL:
+    case APUS_U8: return ((const uint8_t *)p)[i];
+    case APUS_I8: return (uint64_t)((const int8_t *)p)[i];
+    case APUS_I16: return (uint64_t)((const int16_t *)p)[i];
+    case APUS_I32: return (uint64_t)((const int32_t *)p)[i];
+    case APUS_I64: return ((const uint64_t *)p)[i];
+  }
+  __builtin_trap();
+}
+
+static inline void conv_store_integer(char *p, int64_t i, int type, uint64_t v) {
+  switch (type) {
+    case APUS_BOOL: ((uint8_t *)p)[i] = v != 0; return;
+    case APUS_U8:
+    case APUS_I8: ((uint8_t *)p)[i] = (uint8_t)v; return;
+    case APUS_I16: ((uint16_t *)p)[i] = (uint16_t)v; return;
+    case APUS_I32: ((uint32_t *)p)[i] = (uint32_t)v; return;
+    case APUS_I64: ((uint64_t *)p)[i] = v; return;
+  }
+  __builtin_trap();
+}
+
+// The signed value of a result of the type, for the comparison with zero.
+static inline int64_t conv_signed(uint64_t v, int type) {
+  switch (type) {
+    case APUS_I8: return (int8_t)v;
+    case APUS_I16: return (int16_t)v;
+    case APUS_I32: return (int32_t)v;
+    case APUS_I64: return (int64_t)v;
+  }
+  return 1;
+}
+
 #endif

@@ -219,3 +219,16 @@ extension Tensor: CustomReflectable, CustomPlaygroundDisplayConvertible {
 
   public var playgroundDescription: Any { description }
 }
+
+/// A number with so many digits after the point, for tables and messages; `null` if it is not finite.
+package func decimals(_ value: Double, _ places: Int) -> String {
+  guard value.isFinite else { return "null" }
+  let scale = (0..<places).reduce(1.0) { scale, _ in scale * 10 }
+  let rounded = (abs(value) * scale).rounded()
+  guard rounded < 9e15 else { return "\(value)" }
+  let whole = Int(rounded) / Int(scale)
+  let part = String(Int(rounded) % Int(scale))
+  let sign = value < 0 && rounded != 0 ? "-" : ""
+  if places == 0 { return "\(sign)\(whole)" }
+  return "\(sign)\(whole).\(String(repeating: "0", count: places - part.count))\(part)"
+}

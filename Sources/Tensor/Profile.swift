@@ -67,12 +67,12 @@ public struct Profile: Sendable {
       let rate = row.seconds > 0 ? row.flops / row.seconds * 1e-9 : 0
       lines.append(
         [
-          name, "\(row.calls)", fixed(row.seconds * 1e3, 3), fixed(100 * row.seconds / max(total, 1e-12), 1) + " %",
-          row.flops > 0 ? fixed(rate, 1) : "", fixed(row.seconds > 0 ? row.bytes / row.seconds * 1e-9 : 0, 1),
-        ] + (peak.map { [row.flops > 0 ? fixed(100 * rate / $0, 1) + " %" : ""] } ?? []))
+          name, "\(row.calls)", decimals(row.seconds * 1e3, 3), decimals(100 * row.seconds / max(total, 1e-12), 1) + " %",
+          row.flops > 0 ? decimals(rate, 1) : "", decimals(row.seconds > 0 ? row.bytes / row.seconds * 1e-9 : 0, 1),
+        ] + (peak.map { [row.flops > 0 ? decimals(100 * rate / $0, 1) + " %" : ""] } ?? []))
     }
     if sorted.count > limit { lines.append(["and \(sorted.count - limit) more"]) }
-    lines.append(["all", "\(events.count)", fixed(total * 1e3, 3)])
+    lines.append(["all", "\(events.count)", decimals(total * 1e3, 3)])
     let width = lines.map { $0[0].count }.max() ?? 0
     return lines.map { line in
       line.enumerated().map { i, cell in
@@ -82,37 +82,4 @@ public struct Profile: Sendable {
       }.joined()
     }.joined(separator: "\n")
   }
-
-  /// The events in the Trace Event Format (chrome://tracing, Perfetto), times in microseconds.
-  public func chromeTrace(peak: Double? = nil) -> String {
-    let lines = events.map { event in
-      var details = [
-        "\"inputs\":\"\(event.inputs.map(\.description).joined(separator: " "))\"",
-        "\"results\":\"\(event.results.map(\.description).joined(separator: " "))\"", "\"bytes\":\(event.bytes)",
-        "\"GB/s\":\(fixed(event.gigabytesPerSecond, 3))",
-      ]
-      if event.flops > 0 {
-        details.append("\"flops\":\(fixed(event.flops, 0))")
-        details.append("\"GFLOP/s\":\(fixed(event.gflops, 3))")
-        if let peak, peak > 0 { details.append("\"share of peak\":\(fixed(event.gflops / peak, 4))") }
-      }
-      return
-        "{\"name\":\"\(event.name)\",\"cat\":\"kernel\",\"ph\":\"X\",\"pid\":1,\"tid\":1,\"ts\":\(fixed(event.start * 1e6, 3)),"
-        + "\"dur\":\(fixed(event.duration * 1e6, 3)),\"args\":{\(details.joined(separator: ","))}}"
-    }
-    return "{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n" + lines.joined(separator: ",\n") + "\n]}\n"
-  }
-}
-
-/// A number with so many digits after the point.
-private func fixed(_ value: Double, _ digits: Int) -> String {
-  guard value.isFinite, abs(value) < 1e15 else { return "0" }
-  let scale = (0..<digits).reduce(1.0) { scale, _ in scale * 10 }
-  let scaled = (abs(value) * scale).rounded()
-  let sign = value < 0 && scaled > 0 ? "-" : ""
-  let whole = Int(scaled / scale)
-  if digits == 0 { return "\(sign)\(whole)" }
-  let rest = Int(scaled - Double(whole) * scale)
-  let text = "\(rest)"
-  return "\(sign)\(whole)." + String(repeating: "0", count: max(digits - text.count, 0)) + text
 }

@@ -103,3 +103,17 @@ import Testing
     }
   }
 }
+
+extension CompiledTrainingTests {
+  /// A program that was traced where nothing is recorded still gives gradients where they are wanted.
+  @Test func gradientsAfterACallWithoutThem() {
+    let w = Parameter(Tensor([1, 2, 3]))
+    let f = compile { (x: Tensor) -> Tensor in (w.value * x).sum() }
+    let x = Tensor([4, 5, 6])
+    withoutGradient { _ = f(x) }
+    #expect(f(x).gradients(for: [w])[w]?.floats == [4, 5, 6])
+    withoutGradient { _ = f(x) }
+    #expect(f(x).gradients(for: [w])[w]?.floats == [4, 5, 6])
+    #expect(f.report.traces.count == 1, "\(f.report)")
+  }
+}

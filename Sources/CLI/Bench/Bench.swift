@@ -1,5 +1,6 @@
 import Apus
 import ApusCPU
+import ApusTensor
 import ArgumentParser
 import CApusKernels
 
@@ -178,18 +179,6 @@ struct Report {
       others      \(decimals(otherCores, 2)) cores busy with other processes
     """
   }
-}
-
-func decimals(_ value: Double, _ places: Int) -> String {
-  guard value.isFinite else { return "null" }
-  let scale = (0..<places).reduce(1.0) { scale, _ in scale * 10 }
-  let rounded = (abs(value) * scale).rounded()
-  guard rounded < 9e15 else { return "\(value)" }
-  let whole = Int(rounded) / Int(scale)
-  let part = String(Int(rounded) % Int(scale))
-  let sign = value < 0 && rounded != 0 ? "-" : ""
-  if places == 0 { return "\(sign)\(whole)" }
-  return "\(sign)\(whole).\(String(repeating: "0", count: places - part.count))\(part)"
 }
 
 func scaled(_ value: Double) -> String {

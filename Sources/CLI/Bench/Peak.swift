@@ -1,3 +1,4 @@
+import ApusTensor
 import CApusKernels
 
 /// What the machine itself can do: the yardstick the other figures are a share of.

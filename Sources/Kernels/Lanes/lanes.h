@@ -5,6 +5,7 @@
 #include "apus_fused.h"
 #include "apus_reduce.h"
 #include "apus_tile.h"
+#include "apus_matmul.h"  // apus_epilogue
 
 // out[i] = op(a[i], b[i], c[i]) for i in 0..<n; bit k of `scalars`: operand k is one element, repeated.
 // out may be exactly one of the operands.
@@ -78,4 +79,15 @@ extern const apus_lanes apus_lanes_avx2, apus_lanes_avx512;
 
 // The type that values of `type` are computed in.
 static inline int apus_compute_type(int type) { return type == APUS_F16 || type == APUS_BF16 ? APUS_F32 : type; }
+
+// What follows the sums of a product or convolution, in place: an apus_epilogue of f32 or f64, with the bits of elementwise operations.
+static inline void apus_activate(int activation, int type, void *values, int64_t count) {
+  static const uint8_t operations[] = {
+    [APUS_EPILOGUE_NONE] = APUS_OP_COPY, [APUS_EPILOGUE_RELU] = APUS_OP_RELU, [APUS_EPILOGUE_GELU_ERF] = APUS_OP_GELU_ERF,
+    [APUS_EPILOGUE_GELU_TANH] = APUS_OP_GELU_TANH, [APUS_EPILOGUE_SIGMOID] = APUS_OP_SIGMOID, [APUS_EPILOGUE_TANH] = APUS_OP_TANH,
+    [APUS_EPILOGUE_SILU] = APUS_OP_SILU};
+  if (activation == APUS_EPILOGUE_NONE) return;
+  if (activation < 0 || activation >= (int)sizeof operations) __builtin_trap();
+  apus_current_lanes()->op[operations[activation]][type](values, values, NULL, NULL, count, 0);
+}
 #endif

@@ -68,7 +68,7 @@ extension Operation {
 private func scanned(_ loop: ScanLoop, _ shape: ScanShape, _ inputs: [Tensor]) -> [Tensor] {
   let first = loop.carried + loop.sequences
   let operands = inputs.enumerated().map { i, x in
-    i >= loop.carried && i < first ? Tensor.placeholder(Shape(x.shape.dropFirst()), like: x) : x
+    i >= loop.carried && i < first ? x.abstractElement : x
   }
   let body = tracedLoopBody("scan body", operands, carried: loop.carried) { loop.body.graph($0) }
   return applyScan(body, shape, inputs)

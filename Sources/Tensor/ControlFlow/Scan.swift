@@ -73,7 +73,7 @@ func scanTensors(
     if reverse { outputs.reverse() }
     return (states, outputs[0].indices.map { k in stack(outputs.map { $0[k] }) })
   }
-  let operands = states + sequences.map { x in Tensor.placeholder(Shape(x.shape.dropFirst()), like: x) }
+  let operands = states + sequences.map(\.abstractElement)
   let traced = tracedLoopBody("scan body", operands, carried: carried) { x in
     let results = round(Array(x[..<carried]), Array(x[carried...]))
     return results.states + results.outputs
@@ -125,7 +125,7 @@ private func propagateScan(
   let back = body.differentiated(
     body.outputs.indices.map { states.contains($0) || stacked.contains($0) }, requested: sink.table.requested
   ) { cotangents, gradient in
-    let sums = constants.map { body.placeholder(targets[$0].type) }
+    let sums = constants.map { body.addInput(targets[$0].type) }
     return (
       cotangents[..<states.count] + sums + body.inputs[..<first] + cotangents[states.count...] + body.inputs[first...],
       states.map { gradient(targets[$0]) } + zip(sums, constants).map { $0 + gradient(targets[$1]) }
@@ -142,9 +142,9 @@ private func propagateScan(
 }
 
 extension Tensor {
-  /// A stand-in of another shape, with a history if `x` has one: for its type and that alone.
-  static func placeholder(_ shape: Shape, like x: Tensor) -> Tensor {
-    let type = TensorType(shape, x.elementType)
-    return Tensor(TensorHandle(CPUArray(abstract: type), x.handle.node, result: x.handle.result))
+  /// An element along the first dimension without a value: its type, and a history if this tensor has one.
+  var abstractElement: Tensor {
+    let type = TensorType(Shape(shape.dropFirst()), elementType)
+    return Tensor(TensorHandle(CPUArray(abstract: type), handle.node, result: handle.result))
   }
 }

@@ -81,7 +81,7 @@ struct TracedBody {
     for tensor in inputs + trace.captured { if let node = tensor.handle.node { boundary.insert(ObjectIdentifier(node)) } }
     let made = trace.recording { () -> (inputs: [Tensor], outputs: [Tensor]) in
       let places = arrived.indices.filter { arrived[$0] }
-      let cotangents = places.map { placeholder(outputs[$0].type) }
+      let cotangents = places.map { addInput(outputs[$0].type) }
       let table = backward(
         from: zip(places, cotangents).map { (outputs[$0], $1) }, requested: requested, createGraph: isRecording,
         boundary: boundary)
@@ -93,7 +93,7 @@ struct TracedBody {
   }
 
   /// A further input, by which gradients can be taken where that is being recorded.
-  func placeholder(_ type: TensorType) -> Tensor {
+  func addInput(_ type: TensorType) -> Tensor {
     trace.addInput(type, "gradient", .argument(trace.inputs.count), tracked: isRecording)
   }
 }

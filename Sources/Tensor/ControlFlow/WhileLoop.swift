@@ -87,7 +87,7 @@ func applyWhileLoop(_ condition: TracedBody, _ body: TracedBody, carried: Int, _
     let pullback = body.differentiated(differentiable, requested: sink.table.requested) { cotangents, gradient in
       var next = cotangents[...]
       let arriving = (0..<carried).map {
-        differentiable[$0] ? next.removeFirst() : body.placeholder(body.inputs[$0].type)
+        differentiable[$0] ? next.removeFirst() : body.addInput(body.inputs[$0].type)
       }
       return (body.inputs + arriving, (body.inputs + captured).map(gradient))
     }
