@@ -35,11 +35,17 @@ let package = Package(
       name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
       swiftSettings: strict),
     .target(
-      name: "Apus", dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusFormats", "ApusExport"],
+      name: "ApusTraining", dependencies: ["ApusTensor", "ApusFormats", "ApusNN", "ApusData"], path: "Sources/Training",
+      swiftSettings: strict),
+    .target(
+      name: "Apus",
+      dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport"],
       path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
-      dependencies: ["Apus", "CApusKernels", "ApusCPU", .product(name: "ArgumentParser", package: "swift-argument-parser")],
+      dependencies: [
+        "Apus", "CApusKernels", "ApusCPU", "ApusTensor", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
       path: "Sources/CLI", swiftSettings: strict),
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], exclude: ["optimizers.py"], swiftSettings: strict),
     .testTarget(name: "IRTests", dependencies: ["ApusIR"], swiftSettings: strict),
@@ -56,6 +62,9 @@ let package = Package(
     .testTarget(
       name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
       swiftSettings: strict),
+    .testTarget(
+      name: "TrainingTests", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
@@ -63,12 +72,17 @@ let package = Package(
   ]
 )
 
-// `make test-threads` builds everything anew under the thread sanitizer: only what its tests need.
-if Context.environment["APUS_TESTS"] == "threads" {
-  package.products = []
-  package.dependencies = []
-  package.targets.removeAll { $0.type == .executable || ($0.type == .test && $0.name != "ConcurrencyTests") }
-  for target in package.targets where target.name == "ApusTensor" {
+// `APUS_TESTS=NNTests,TensorTests swift test` builds these test targets only, with what they need; `threads` stands for those that
+// `make test-threads` builds anew under the thread sanitizer.
+if let value = Context.environment["APUS_TESTS"] {
+  let names = value == "threads" ? ["ConcurrencyTests"] : value.split(separator: ",").map(String.init)
+  package.targets.removeAll { $0.type == .test && !names.contains($0.name) }
+  if !names.contains("CLITests") {
+    package.products = []
+    package.dependencies = []
+    package.targets.removeAll { $0.type == .executable }
+  }
+  for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
   }
 }

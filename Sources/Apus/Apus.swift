@@ -5,3 +5,4 @@
 @_exported import ApusModels
 @_exported import ApusNN
 @_exported import ApusTensor
+@_exported import ApusTraining
