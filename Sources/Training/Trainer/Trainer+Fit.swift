@@ -21,6 +21,9 @@ final class FitRun {
   /// The batches of the present pass, from ``TrainingPosition/batchInPass`` on.
   var next: (() throws -> TrainingBatch?)?
   var lastLogs: Logs = [:]
+  /// Whether nothing has happened since a batch and all that belongs to it were done.
+  var isBetweenBatches = false
+  var writers: [CheckpointWriter] = []
 
   init(_ source: any BatchSource, _ validation: (any BatchSource)?, _ plan: FitPlan) {
     (self.source, self.validation, self.plan) = (source, validation, plan)
@@ -115,6 +118,7 @@ extension Trainer {
       fitRun = nil
     }
     list.attachAll(self)
+    run.writers = list.flattened.compactMap { $0 as? CheckpointWriter }
     stopTraining = false
     epochs = run.plan.epochs
     stepsPerEpoch = run.plan.stepsPerEpoch ?? limit(options.limitTrainBatches, run.source.batchCount)
@@ -128,11 +132,7 @@ extension Trainer {
       try list.onTrainBegin()
       let resumed = try resume(run)
       if resumed { try list.onResume(epoch: position.epoch, batch: position.batch) }
-      var isInside = resumed && position.batch > 0
-      while position.epoch < epochs && !stopTraining {
-        try epoch(run, goesOn: isInside)
-        isInside = false
-      }
+      while position.epoch < epochs && !stopTraining { try epoch(run) }
       try list.onTrainEnd(logs: run.lastLogs)
     } catch {
       list.onException(error)
@@ -148,11 +148,12 @@ extension Trainer {
     return limit.applied(to: count)
   }
 
-  private func epoch(_ run: FitRun, goesOn: Bool) throws {
+  private func epoch(_ run: FitRun) throws {
     let epoch = position.epoch
-    if !goesOn {
+    if !position.epochHasBegun {
       resetMetrics()
       try callbacks.onEpochBegin(epoch)
+      position.epochHasBegun = true
     }
     let limit = run.plan.stepsPerEpoch ?? self.limit(options.limitTrainBatches, run.source.batchCount)
     let goesOverPasses = run.plan.stepsPerEpoch != nil
@@ -183,11 +184,20 @@ extension Trainer {
     var values = currentLogs()
     if let validation = run.validation, (epoch + 1) % run.plan.validationFrequency == 0 {
       let steps = run.plan.validationSteps ?? self.limit(options.limitValidationBatches, validation.batchCount)
-      for (name, value) in try evaluation(validation, steps: steps) { values["val_" + name] = value }
+      let random = RandomState(model)
+      let states = random.tensors
+      do {
+        for (name, value) in try evaluation(validation, steps: steps) { values["val_" + name] = value }
+      } catch {
+        // A run that goes on evaluates anew.
+        random.restore(states)
+        throw error
+      }
     }
     if !goesOverPasses { beginNextPass(run) }
     position.epoch = epoch + 1
     position.batch = 0
+    position.epochHasBegun = false
     try callbacks.onEpochEnd(epoch, logs: &values)
     run.lastLogs = values
     try writeRequestedCheckpoints()
@@ -219,8 +229,13 @@ extension Trainer {
   }
 
   final func checkCancellation() throws {
-    if Task.isCancelled || Interruption.isRequested { throw CancellationError() }
+    guard Task.isCancelled || Interruption.isRequested else { return }
+    fitRun?.isBetweenBatches = true
+    throw CancellationError()
   }
+
+  /// Whether training was cancelled where a checkpoint can be gone on from.
+  final var isBetweenBatches: Bool { fitRun?.isBetweenBatches ?? false }
 }
 
 extension BatchSource {

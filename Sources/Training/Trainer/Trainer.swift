@@ -28,6 +28,8 @@ open class Trainer {
   public final internal(set) var position = TrainingPosition()
   /// Ends training after this batch, or, set at the end of an epoch, before the next.
   public final var stopTraining = false
+  /// Takes warnings; to standard error if not set.
+  public final var onWarning: ((String) -> Void)?
   /// The epochs so far of this `fit`, or of the last one.
   public final internal(set) var history = History()
   /// The last epoch of this `fit` and 1 more.
@@ -72,6 +74,11 @@ open class Trainer {
     self.options = options
     forwardFunction = forward
     outputTrackers = outputs.count > 1 ? outputs.map { _ in LossTracker() } : []
+  }
+
+  final func warn(_ sentence: String) {
+    if let onWarning { return onWarning(sentence) }
+    writeToStandardError("warning: \(sentence)\n")
   }
 
   /// All metrics, each once.
@@ -127,4 +134,6 @@ public struct TrainingPosition: Sendable, Equatable {
   public internal(set) var batchInPass = 0
   /// Batches whose gradients wait for the next change of the parameters.
   public internal(set) var accumulated = 0
+  /// Whether the epoch's beginning was told to callbacks.
+  var epochHasBegun = false
 }
