@@ -135,6 +135,9 @@ package final class AtomicFolder {
 
   private static func isEmpty(_ folder: String) -> Bool { names(in: folder).isEmpty }
 
+  /// What is at a path: a file, or a folder and the files in it.
+  package static func removeFileOrFolder(_ path: String) { if unlink(path) != 0 { remove(path) } }
+
   /// A folder and the files in it; folders in it are left, with it.
   package static func remove(_ folder: String) {
     for name in names(in: folder) { unlink(folder + "/" + name) }

@@ -163,11 +163,3 @@ public final class ProgressBar: Callback {
   }
 }
 
-/// C's `printf` for one number.
-func formatted(_ format: String, _ value: Double) -> String {
-  withVaList([value]) { arguments in
-    var buffer = [CChar](repeating: 0, count: 400)
-    vsnprintf(&buffer, buffer.count, format, arguments)
-    return buffer.withUnsafeBufferPointer { pointer in pointer.baseAddress.map { String(cString: $0) } ?? "" }
-  }
-}

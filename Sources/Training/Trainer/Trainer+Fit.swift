@@ -15,7 +15,10 @@ struct FitPlan {
 
 /// The data of a `fit` that runs.
 final class FitRun {
-  let source: any BatchSource
+  var source: any BatchSource
+  /// Makes batches of another size, of data that is not in batches yet.
+  var remake: ((Int) -> any BatchSource)?
+  var exampleCount: Int?
   let validation: (any BatchSource)?
   var plan: FitPlan
   /// The batches of the present pass, from ``TrainingPosition/batchInPass`` on.
@@ -70,6 +73,10 @@ extension Trainer {
     }
     try check(plan, source)
     let run = FitRun(source, overfits ? source : validation, plan)
+    if !(data is any BatchSource), let dataset = data as? any Dataset {
+      run.exampleCount = dataset.count
+      run.remake = { data.batchSource(BatchRequest(batchSize: $0, shuffle: shuffle && !overfits)) }
+    }
     await Task.yield()
     return try self.run(run, callbacks, verbose)
   }
@@ -118,10 +125,12 @@ extension Trainer {
       fitRun = nil
     }
     list.attachAll(self)
-    run.writers = list.flattened.compactMap { $0 as? CheckpointWriter }
+    // A backup comes last: it holds that the others' files are written.
+    let writers = list.flattened.compactMap { $0 as? CheckpointWriter }
+    run.writers = writers.filter { !($0 is BackupAndRestore) } + writers.filter { $0 is BackupAndRestore }
     stopTraining = false
     epochs = run.plan.epochs
-    stepsPerEpoch = run.plan.stepsPerEpoch ?? limit(options.limitTrainBatches, run.source.batchCount)
+    updateStepsPerEpoch()
     let before = position
     position = TrainingPosition()
     position.epoch = run.plan.initialEpoch
@@ -139,6 +148,11 @@ extension Trainer {
       throw error
     }
     return history
+  }
+
+  final func updateStepsPerEpoch() {
+    guard let run = fitRun else { return }
+    stepsPerEpoch = run.plan.stepsPerEpoch ?? limit(options.limitTrainBatches, run.source.batchCount)
   }
 
   /// The batches that an epoch uses, as far as known.
@@ -167,7 +181,8 @@ extension Trainer {
       try callbacks.onTrainBatchBegin(position.batch)
       let known = limit ?? run.source.batchCount
       // What waits is applied with the last batch of an epoch, where it is known to be the last.
-      _ = try train(batch, isLast: known.map { position.batch + 1 >= $0 } ?? false)
+      lastBatchCount = batch.count
+      lastLoss = try train(batch, isLast: known.map { position.batch + 1 >= $0 } ?? false)
       position.batch += 1
       position.batchInPass += 1
       try callbacks.onTrainBatchEnd(position.batch - 1, logs: logs)
@@ -222,7 +237,9 @@ extension Trainer {
   /// - Throws: ``TrainingError/nonFiniteLoss(epoch:batch:step:value:)``.
   final func checkLoss() throws {
     let value = lossTracker.mean
-    guard !value.isFinite, options.stopsOnNonFiniteLoss else { return }
+    guard !value.isFinite, options.stopsOnNonFiniteLoss, !callbacks.flattened.contains(where: { $0 is TerminateOnNaN }) else {
+      return
+    }
     let batch = Int(lossTracker.finiteBatches.value.item(as: Double.self))
     throw TrainingError.nonFiniteLoss(
       epoch: position.epoch, batch: batch, step: position.step - position.batch + batch, value: value)

@@ -39,6 +39,11 @@ open class Trainer {
   /// The callbacks of the present run.
   public final internal(set) var callbacks = CallbackList([])
 
+  /// The loss of the last batch, a scalar.
+  public final internal(set) var lastLoss: Tensor?
+  /// The examples in the last batch.
+  public final internal(set) var lastBatchCount = 0
+
   final let lossTracker = LossTracker()
   /// The loss of each output, where there are several.
   final let outputTrackers: [LossTracker]

@@ -99,6 +99,13 @@ extension Trainer {
     return loss.detached()
   }
 
+  /// The bytes that a step of training on such a batch takes.
+  final func plannedMemory(_ batch: TrainingBatch) throws -> Int {
+    try check(batch, needsTargets: true)
+    return compile("train step") { [unowned self] (batch: TrainingBatch) -> Tensor in self.trainBody(batch, .alone) }
+      .program(batch).plan.memory.total
+  }
+
   /// One batch of evaluation. The model is in evaluation mode.
   final func test(_ batch: TrainingBatch) throws -> Tensor {
     try check(batch, needsTargets: true)
