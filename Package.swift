@@ -35,7 +35,8 @@ let package = Package(
       name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
       swiftSettings: strict),
     .target(
-      name: "ApusTraining", dependencies: ["ApusTensor", "ApusFormats", "ApusNN", "ApusData"], path: "Sources/Training",
+      name: "ApusTraining", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels", "ApusFormats", "ApusNN", "ApusData"],
+      path: "Sources/Training",
       swiftSettings: strict),
     .target(
       name: "Apus",
@@ -69,7 +70,7 @@ let package = Package(
     .testTarget(
       name: "TrainingTests",
       dependencies: ["TrainingProgram", "ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
-      swiftSettings: strict),
+      exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
