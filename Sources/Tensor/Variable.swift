@@ -46,10 +46,13 @@ public class Variable: @unchecked Sendable {
     get {
       if let trace = Trace.active {
         let tensor = trace.read(self)
-        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
+        return ParameterPrecision.applied(
+          isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor, of: self)
       }
       while true {
-        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
+        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) {
+          return ParameterPrecision.applied(tensor, of: self)
+        }
         sched_yield()
       }
     }

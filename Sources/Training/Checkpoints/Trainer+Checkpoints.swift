@@ -102,7 +102,7 @@ extension Trainer {
 
   /// What metrics and trackers have gathered.
   private var gatheredVariables: [(prefix: String, variables: [(name: String, variable: Variable)])] {
-    let trackers: [Module] = [lossTracker] + outputTrackers
+    let trackers: [Module] = [lossTracker, lossScale] + outputTrackers
     return (trackers + metrics).enumerated().map { i, module in
       ("gathered/\(i)", module.namedVariables.map { ($0.name, $0.variable) })
     }

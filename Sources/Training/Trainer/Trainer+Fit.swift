@@ -55,6 +55,8 @@ extension Trainer {
     batchSize: Int = 32, shuffle: Bool = true, initialEpoch: Int = 0, stepsPerEpoch: Int? = nil, validationSteps: Int? = nil,
     validationBatchSize: Int? = nil, validationFrequency: Int = 1, resume: String? = nil, verbose: Verbosity = .automatic
   ) async throws -> History {
+    try checkBatchSize(batchSize)
+    try checkBatchSize(validationBatchSize ?? batchSize)
     let overfits = options.overfitBatches != nil
     let source = data.batchSource(BatchRequest(batchSize: batchSize, shuffle: shuffle && !overfits))
     // Data that is no loader with passes of its own: each `fit` goes on with new orders.
@@ -96,6 +98,10 @@ extension Trainer {
     }
     try source.checkNotEmpty("fit")
     try checkNames()
+  }
+
+  final func checkBatchSize(_ size: Int) throws {
+    guard size > 0 else { throw TrainingError.invalidArgument("the batch size is \(size)") }
   }
 
   /// - Throws: ``TrainingError/duplicateName(_:)``.

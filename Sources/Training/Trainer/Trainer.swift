@@ -44,6 +44,7 @@ open class Trainer {
   /// The examples in the last batch.
   public final internal(set) var lastBatchCount = 0
 
+  final let lossScale = LossScale()
   final let lossTracker = LossTracker()
   /// The loss of each output, where there are several.
   final let outputTrackers: [LossTracker]
