@@ -48,6 +48,31 @@ struct OperationKernel: Kernel {
   }
 }
 
+/// Control flow whose functions are plans of their own.
+struct ControlFlowKernel: Kernel {
+  let operation: Operation
+  /// As ``Operation/functions`` has them.
+  let plans: [Plan]
+  let types: [TensorType]
+  var name: String { operation.name }
+
+  init(_ operation: Operation, types: [TensorType], exact: Bool) {
+    self.operation = operation
+    self.types = types
+    plans = operation.functions.map { Plan($0.graph, exact: exact) }
+  }
+
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) {
+    let results = try CPU.controlFlow(operation, inputs, types) { i, operands throws(ExecutionError) in try plans[i].run(operands)
+    }
+    for (array, result) in zip(out, results.unsafelyUnwrapped) { array.assign(result) }
+  }
+
+  var isPure: Bool { false }
+  /// What the plans keep between runs.
+  var keptBytes: Int { plans.reduce(0) { $0 + $1.memory.arena + $1.memory.stable + $1.memory.bodies } }
+}
+
 /// An optimizer's step of many small parameters.
 struct OptimizerGroupKernel: Kernel {
   let rule: OptimizerRule
