@@ -10,11 +10,14 @@ protocol Kernel: Sendable {
   func canOverwrite(_ i: Int, _ result: Int) -> Bool
   /// Whether it only reads its operands and writes its results, so that it may run beside others.
   var isPure: Bool { get }
+  /// The bytes it borrows while it runs.
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int
 }
 
 extension Kernel {
   func canOverwrite(_ i: Int, _ result: Int) -> Bool { false }
   var isPure: Bool { true }
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int { 0 }
 }
 
 /// Any operation, as eager execution runs it.
@@ -24,6 +27,7 @@ struct OperationKernel: Kernel {
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
 
   var isPure: Bool { operation.functions.isEmpty && !operation.hasCustomCall }
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int { Scratch.bytes(operation, inputs, out) }
 
   func canOverwrite(_ i: Int, _ result: Int) -> Bool {
     switch operation {
