@@ -69,8 +69,13 @@ let package = Package(
     .testTarget(
       name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
       swiftSettings: strict),
+    // What a test of TrainingTests starts and kills.
+    .executableTarget(
+      name: "TrainingProgram", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      path: "Tests/TrainingProgram", swiftSettings: strict),
     .testTarget(
-      name: "TrainingTests", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      name: "TrainingTests",
+      dependencies: ["TrainingProgram", "ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
       swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
@@ -87,7 +92,7 @@ if let value = Context.environment["APUS_TESTS"] {
   if !names.contains("CLITests") {
     package.products = []
     package.dependencies = []
-    package.targets.removeAll { $0.type == .executable }
+    package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
