@@ -155,7 +155,7 @@ private struct Alignment {
           let sums = isRecording ? alphas(x) : forward
           let share = posterior(x, sums.all, nll: isRecording ? self.loss(of: sums.last) : loss)
           var slope = exp(x) - share
-          if !zeroInfinity { slope = `where`(isImpossible.expanded(at: 0).expanded(at: 2), .nan, slope) }
+          if !zeroInfinity { slope = `where`(isImpossible.expanded(at: 0).expanded(at: 2), Double.nan, slope) }
           slope = slope * dy.expanded(at: 0).expanded(at: 2)
           var counts = counted.expanded(at: 2)
           if zeroInfinity { counts = counts .& .!isImpossible.expanded(at: 0).expanded(at: 2) }
@@ -196,7 +196,7 @@ private struct Alignment {
     let total = `where`(ends, sums, Self.never)
     let top = total.max(axis: 1, keepDims: true).detached()
     let loss = -(log(exp(total - top).sum(axis: 1)) + top.squeezed(1))
-    return `where`(loss .> -0.5 * Self.never, .infinity, loss)
+    return `where`(loss .> -0.5 * Self.never, Double.infinity, loss)
   }
 
   /// The probability of each class at each frame, given the labels: [time, batch, classes].

@@ -62,7 +62,7 @@ public final class AUC: Metric {
   }
 
   private func build(_ shape: Shape) {
-    (truePositives, falsePositives, trueNegatives, falseNegatives) = (state(shape), state(shape), state(shape), state(shape))
+    (truePositives, falsePositives, trueNegatives, falseNegatives) = (gathered(shape), gathered(shape), gathered(shape), gathered(shape))
   }
 
   public override func update(_ predictions: Tensor, _ targets: Tensor, sampleWeight: Tensor? = nil) {

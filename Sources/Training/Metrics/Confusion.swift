@@ -144,7 +144,7 @@ public class ConfusionCount: Metric {
 
   fileprivate init(_ thresholds: [Double], _ name: String) {
     self.thresholds = Thresholds(thresholds, "metric \(name)")
-    accumulator = state([thresholds.count])
+    accumulator = gathered([thresholds.count])
     super.init(name: name)
   }
 

@@ -40,7 +40,7 @@ public class FBetaScore: Metric {
     let shape: Shape = average == .micro ? [] : [x.shape[1]]
     if truePositives == nil {
       untraced {
-        (truePositives, falsePositives, falseNegatives, intermediateWeights) = (state(shape), state(shape), state(shape), state(shape))
+        (truePositives, falsePositives, falseNegatives, intermediateWeights) = (gathered(shape), gathered(shape), gathered(shape), gathered(shape))
       }
     }
     guard let truePositives, let falsePositives, let falseNegatives, let intermediateWeights, truePositives.shape == shape else {

@@ -32,7 +32,7 @@ public class IoU: Metric {
     self.ignoreClass = ignoreClass
     (self.sparseTargets, self.sparsePredictions) = (sparseTargets, sparsePredictions)
     self.axis = axis
-    totalConfusionMatrix = state([classes, classes])
+    totalConfusionMatrix = gathered([classes, classes])
     super.init(name: name)
   }
 

@@ -5,7 +5,7 @@ import ApusTensor
 ///
 /// States are float64. ``result()`` is a float64 scalar, 0 before the first batch.
 open class Mean: Metric {
-  let total = state(), count = state()
+  let total = gathered(), count = gathered()
 
   override public init(name: String = "mean") { super.init(name: name) }
 
@@ -28,7 +28,7 @@ open class Mean: Metric {
 
 /// The sum of values over all batches, weighted if there are weights: Keras's `Sum`.
 public final class Sum: Metric {
-  let total = state()
+  let total = gathered()
 
   public override init(name: String = "sum") { super.init(name: name) }
 

@@ -34,7 +34,7 @@ public final class Precision: PositiveShare {
   ///   - classID: which of the last dimension counts; all if nil.
   public init(thresholds: [Double]? = nil, topK: Int? = nil, classID: Int? = nil, name: String = "precision") {
     let count = thresholds?.count ?? 1
-    (truePositives, falsePositives) = (state([count]), state([count]))
+    (truePositives, falsePositives) = (gathered([count]), gathered([count]))
     super.init(thresholds, topK, classID, name)
   }
 
@@ -64,7 +64,7 @@ public final class Recall: PositiveShare {
   ///   - classID: which of the last dimension counts; all if nil.
   public init(thresholds: [Double]? = nil, topK: Int? = nil, classID: Int? = nil, name: String = "recall") {
     let count = thresholds?.count ?? 1
-    (truePositives, falseNegatives) = (state([count]), state([count]))
+    (truePositives, falseNegatives) = (gathered([count]), gathered([count]))
     super.init(thresholds, topK, classID, name)
   }
 
@@ -98,10 +98,10 @@ public class ConstrainedShare: Metric {
     self.value = value
     self.classID = classID
     thresholds = Thresholds(count: count, "metric \(name)")
-    truePositives = state([count])
-    falsePositives = state([count])
-    trueNegatives = state([count])
-    falseNegatives = state([count])
+    truePositives = gathered([count])
+    falsePositives = gathered([count])
+    trueNegatives = gathered([count])
+    falseNegatives = gathered([count])
     super.init(name: name)
   }
 

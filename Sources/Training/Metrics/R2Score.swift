@@ -19,7 +19,7 @@ public final class R2Score: Metric {
   /// target of a sample counts as a sample in that.
   public let regressors: Int
   private var squaredSum, sum, totalMSE, count: Variable?
-  let numSamples = state()
+  let numSamples = gathered()
 
   public init(aggregation: Aggregation = .uniformAverage, regressors: Int = 0, name: String = "r2_score") {
     guard regressors >= 0 else { stop("R2Score: there are \(regressors) regressors") }
@@ -34,7 +34,7 @@ public final class R2Score: Metric {
     let outputs = x.shape[1]
     if sum == nil {
       untraced {
-        (squaredSum, sum, totalMSE, count) = (state([outputs]), state([outputs]), state([outputs]), state([outputs]))
+        (squaredSum, sum, totalMSE, count) = (gathered([outputs]), gathered([outputs]), gathered([outputs]), gathered([outputs]))
       }
     }
     guard let squaredSum, let sum, let totalMSE, let count, sum.shape == [outputs] else {

@@ -48,4 +48,4 @@ func quotient(_ a: Tensor, _ b: Tensor) -> Tensor {
 let kerasEpsilon = 1e-7
 
 /// A state: float64, so that counts and sums stay exact over any number of batches.
-func state(_ shape: Shape = []) -> Variable { Variable(Tensor.zeros(shape, .float64)) }
+func gathered(_ shape: Shape = []) -> Variable { Variable(Tensor.zeros(shape, .float64)) }
