@@ -76,7 +76,7 @@ let package = Package(
     .testTarget(
       name: "TrainingTests",
       dependencies: ["TrainingProgram", "ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
-      swiftSettings: strict),
+      exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
