@@ -30,6 +30,8 @@ let package = Package(
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
+    .target(
+      name: "ApusText", dependencies: ["ApusTensor", "ApusFormats", "ApusNN"], path: "Sources/Text", swiftSettings: strict),
     .target(name: "ApusModels", dependencies: ["ApusTensor", "ApusNN"], path: "Sources/Models", swiftSettings: strict),
     .target(
       name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
@@ -40,7 +42,9 @@ let package = Package(
       swiftSettings: strict),
     .target(
       name: "Apus",
-      dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport"],
+      dependencies: [
+        "ApusTensor", "ApusNN", "ApusText", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport",
+      ],
       path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
@@ -58,7 +62,11 @@ let package = Package(
     .testTarget(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(
-      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      name: "TextTests", dependencies: ["ApusText", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats", "CApusKernels"],
+      exclude: ["Fixtures"],
       swiftSettings: strict),
     .testTarget(
       name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
