@@ -81,7 +81,7 @@ extension Trainer {
 
   private func trainBody(_ batch: TrainingBatch, _ change: Change) -> Tensor {
     let predictions = outputs(for: batch)
-    let loss = computeLoss(predictions, batch)
+    let loss = totalLoss(predictions, batch)
     var gradients = gradients(of: loss)
     withoutGradient {
       if change != .alone, let waiting = programs.waiting {
@@ -140,6 +140,13 @@ extension Trainer {
     case nil: break
     }
     optimizer.step(gradients)
+    if model.isConstrained { model.applyConstraints() }
+  }
+
+  /// The loss with the penalties of regularizers, which Keras's losses have too, in evaluation as well.
+  private func totalLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
+    let loss = computeLoss(predictions, batch)
+    return model.isRegularized ? loss + model.regularizationLoss().converted(to: loss.elementType) : loss
   }
 
   /// Changes the parameters by the gradients that wait, which were scaled, unless one is not finite.
@@ -210,7 +217,7 @@ extension Trainer {
       ?? self.program("test step") { [unowned self] batch in
         withoutGradient {
           let predictions = self.outputs(for: batch)
-          let loss = self.computeLoss(predictions, batch)
+          let loss = self.totalLoss(predictions, batch)
           self.note(loss, predictions, batch)
           return loss
         }
