@@ -31,7 +31,7 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     .pair("softMarginLoss") { softMarginLoss($0, $1, reduction: $2) },
     .pair("multiMarginLoss") { multiMarginLoss($0, $1, reduction: $2) },
     .init("multiMarginLossSquared") { x, o, r in
-      multiMarginLoss(x[0], o["t"]!, p: 2, margin: 0.6, weight: o["w5"], reduction: r)
+      multiMarginLoss(x[0], o["t"]!, p: 2, margin: 0.6, weight: o["w"], reduction: r)
     },
     .pair("multiMarginLossOne") { multiMarginLoss($0, $1, reduction: $2) },
     .pair("multiLabelMarginLoss") { multiLabelMarginLoss($0, $1, reduction: $2) },
@@ -95,7 +95,7 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     .pair("categoricalFocalCrossEntropy") { categoricalFocalCrossEntropy($0, $1, reduction: $2) },
     .pair("categoricalFocalCrossEntropyAll") {
       categoricalFocalCrossEntropy(
-        $0, $1, alpha: [0.2, 0.5, 0.3], gamma: 1.5, fromLogits: true, labelSmoothing: 0.1, reduction: $2)
+        $0, $1, alpha: [0.25, 0.5, 0.375], gamma: 1.5, fromLogits: true, labelSmoothing: 0.1, reduction: $2)
     },
     .pair("categoricalCrossEntropy") { categoricalCrossEntropy($0, $1, labelSmoothing: 0.1, reduction: $2) },
     .pair("categoricalCrossEntropyLogits") { categoricalCrossEntropy($0, $1, fromLogits: true, reduction: $2) },
@@ -135,8 +135,9 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
       guard let y = expected["y"], let dy = expected["dy"] else { continue }
       count += 1
       let (value, pullback) = vjp(at: x) { [sample.loss($0, others, reduction)] }
-      // Keras's float64 values hold constants of float32 (ε, log 2 and the like).
-      let tolerance = MoreLossCase.keras.contains { $0.name == sample.name } ? 1e-9 : 1e-12
+      // Keras's float64 values hold log 2 in float32; its CTC computes in float32.
+      let isKeras = MoreLossCase.keras.contains { $0.name == sample.name }
+      let tolerance = sample.name == "ctc" ? 2e-6 : isKeras ? 1e-8 : 1e-12
       expectClose(value[0], y, type, suffix, tolerance64: tolerance)
       for (i, dx) in pullback([dy]).enumerated() {
         expectClose(dx, try #require(expected["dx.\(i)"]), type, "gradient \(i) of \(suffix)", tolerance64: tolerance)
@@ -200,7 +201,8 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     let labels = Tensor(elements: [0, 1, -1, -1]).reshaped(2, 2)
     #expect(multiLabelMarginLoss(x, labels).item() == multiLabelMarginLoss(x, labels, reduction: .mean).item())
     let logits = Tensor.zeros([2, 3, 4])
-    #expect(ctc(logits, Tensor.ones([2, 2], .int64)).item() == ctc(logits, Tensor.ones([2, 2], .int64), reduction: .mean).item())
+    #expect(
+      ctc(logits, Tensor.ones([2, 2], .int64)).item() == ctc(logits, Tensor.ones([2, 2], .int64), reduction: .mean).item())
   }
 
   @Test func gradientsOfTheFocalLossStayWhereLogitsAreWrongForSure() {
