@@ -40,6 +40,10 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     .init("multiLabelSoftMarginLossWeighted") { x, o, r in
       multiLabelSoftMarginLoss(x[0], o["t"]!, weight: o["w"], reduction: r)
     },
+    .init("crossEntropySoftImage") { x, o, r in
+      crossEntropy(x[0], o["t"]!, weight: o["w"], reduction: r, labelSmoothing: 0.2)
+    },
+    .init("nllLossImageWeighted") { x, o, r in nllLoss(x[0], o["t"]!, weight: o["w"], ignoreIndex: -7, reduction: r) },
     .init("cosineEmbeddingLoss") { x, o, r in cosineEmbeddingLoss(x[0], x[1], o["t"]!, margin: -0.2, reduction: r) },
     .init("cosineEmbeddingLossOne") { x, o, r in cosineEmbeddingLoss(x[0], x[1], o["t"]!, reduction: r) },
     .init("tripletMarginLoss") { x, _, r in tripletMarginLoss(x[0], x[1], x[2], reduction: r) },
@@ -203,6 +207,36 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     let logits = Tensor.zeros([2, 3, 4])
     #expect(
       ctc(logits, Tensor.ones([2, 2], .int64)).item() == ctc(logits, Tensor.ones([2, 2], .int64), reduction: .mean).item())
+  }
+
+  /// Each example by itself, as the trainer weighs samples.
+  @Test func lossesOfSingleExamplesByVmapAreTheSame() {
+    let pairs: [(Tensor, Tensor) -> Tensor] = [
+      poissonNLLLoss, poissonLoss, klDivLoss, klDivergenceLoss, logCoshLoss, meanAbsolutePercentageError,
+      meanSquaredLogarithmicError, hingeLoss, squaredHingeLoss, categoricalHingeLoss, hingeEmbeddingLoss, softMarginLoss,
+      multiLabelSoftMarginLoss, cosineSimilarityLoss, diceLoss, tverskyLoss, binaryFocalCrossEntropy,
+      categoricalFocalCrossEntropy, categoricalCrossEntropy, mseLoss, l1Loss, huberLoss, smoothL1Loss, binaryCrossEntropy,
+      binaryCrossEntropyWithLogits, crossEntropy,
+    ]
+    let (x, t) = (Tensor([[0.2, 0.7, 0.1], [0.6, 0.1, 0.3]]), Tensor([[0.0, 1.0, 0.0], [1.0, 0.0, 0.0]]))
+    let ofClasses: [(Tensor, Tensor) -> Tensor] = [
+      multiMarginLoss, sparseCategoricalCrossEntropy, categoricalGeneralizedCrossEntropy, crossEntropy, nllLoss,
+    ]
+    let sets = Tensor([[1, -1, 0], [2, 0, -1]], .int64)
+    func check(_ losses: [(Tensor, Tensor) -> Tensor], _ x: Tensor, _ t: Tensor) {
+      for (i, loss) in losses.enumerated() {
+        let each = vmap { (x: Tensor, t: Tensor) in loss(x.expanded(at: 0), t.expanded(at: 0)).mean() }
+        let values = each(x, t)
+        for row in 0..<2 {
+          let alone = loss(x[row].expanded(at: 0), t[row].expanded(at: 0)).item()
+          #expect(abs(values[row].item() - alone) < 1e-5, "loss \(i), row \(row)")
+        }
+      }
+    }
+    check(pairs, x, t)
+    check(ofClasses, x, Tensor(elements: [2, 0]))
+    check([multiLabelMarginLoss], x, sets)
+    check([ctc], Tensor.randn([2, 4, 3], generator: Generator(seed: 1)), Tensor([[1, 2, 0], [2, 2, 0]], .int64))
   }
 
   @Test func gradientsOfTheFocalLossStayWhereLogitsAreWrongForSure() {

@@ -166,5 +166,14 @@ K("sparseCategoricalCrossEntropyIgnored", lambda how: L.SparseCategoricalCrossen
 K("categoricalGeneralizedCrossEntropy", lambda how: L.CategoricalGeneralizedCrossEntropy(q=0.7, reduction=how), p, third)
 K("ctc", lambda how: L.CTC(reduction=how), r(3, 7, 5), torch.tensor([[1, 2, 2, 0], [3, 1, 4, 2], [4, 0, 0, 0]]))
 
+# Cross entropy of images with everything at once.
+share = torch.softmax(r(2, 3, 2, 4), 1)
+P("crossEntropySoftImage", lambda x, t, reduction: F.cross_entropy(x, t, weight=w3, label_smoothing=0.2, reduction=reduction),
+  r(2, 3, 2, 4), target=share, w=w3)
+pixels = torch.randint(0, 3, (2, 2, 4))
+pixels[1, 0, 3] = -7
+P("nllLossImageWeighted", lambda x, t, reduction: F.nll_loss(x, t, weight=w3, ignore_index=-7, reduction=reduction),
+  torch.log_softmax(r(2, 3, 2, 4), 1), target=pixels, w=w3)
+
 save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "more_losses.safetensors"))
