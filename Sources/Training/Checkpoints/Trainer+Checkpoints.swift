@@ -78,6 +78,9 @@ extension Trainer {
     } catch let error as LoadError { throw different(error.description) }
     optimizer.learningRates = rates
     RandomState(model).restore(checkpoint.tensors(under: "random"))
+    for (i, metric) in metrics.enumerated() {
+      metric.build(like: checkpoint.tensors(under: "gathered/\(2 + outputTrackers.count + i)"))
+    }
     for (prefix, variables) in gatheredVariables {
       let values = checkpoint.tensors(under: prefix)
       for (name, variable) in variables { if let value = values[name], value.type == variable.type { variable.value = value } }
