@@ -26,9 +26,11 @@ extension History {
   }
 
   private func plots(_ names: [String]?) -> LinePlots {
-    let bases = names ?? values.keys.filter { !$0.hasPrefix("val_") || values[String($0.dropFirst(4))] == nil }.sorted {
-      (($0.hasSuffix("loss") ? 0 : 1), $0) < (($1.hasSuffix("loss") ? 0 : 1), $1)
-    }
+    let bases =
+      names
+      ?? values.keys.filter { !$0.hasPrefix("val_") || values[String($0.dropFirst(4))] == nil }.sorted {
+        (($0.hasSuffix("loss") ? 0 : 1), $0) < (($1.hasSuffix("loss") ? 0 : 1), $1)
+      }
     // Epochs are counted from 1, as progress lines do.
     let x = epochs.map { Double($0 + 1) }
     return LinePlots(

@@ -94,13 +94,15 @@ struct LinePlots {
       let y = n(layout.y(tick))
       lines.append("<line x1=\"\(n(left))\" x2=\"\(n(right))\" y1=\"\(y)\" y2=\"\(y)\" stroke=\"#e0e0e0\"/>")
       lines.append(
-        "<text x=\"\(n(left - 6))\" y=\"\(n(layout.y(tick) + 4))\" text-anchor=\"end\">\(Self.label(tick, step: Self.step(layout.yTicks)))</text>")
+        "<text x=\"\(n(left - 6))\" y=\"\(n(layout.y(tick) + 4))\" text-anchor=\"end\">\(Self.label(tick, step: Self.step(layout.yTicks)))</text>"
+      )
     }
     for tick in layout.xTicks {
       lines.append("<text x=\"\(n(layout.x(tick)))\" y=\"\(n(bottom + 16))\" text-anchor=\"middle\">\(Int(tick))</text>")
     }
     lines.append(
-      "<rect x=\"\(n(left))\" y=\"\(n(top))\" width=\"\(n(right - left))\" height=\"\(n(bottom - top))\" fill=\"none\" stroke=\"#808080\"/>")
+      "<rect x=\"\(n(left))\" y=\"\(n(top))\" width=\"\(n(right - left))\" height=\"\(n(bottom - top))\" fill=\"none\" stroke=\"#808080\"/>"
+    )
     lines.append("<text x=\"\(n((left + right) / 2))\" y=\"\(n(bottom + 32))\" text-anchor=\"middle\">epoch</text>")
     lines.append("<text x=\"\(n(left))\" y=\"\(n(top - 10))\" font-weight=\"bold\">\(Self.escaped(panel.title))</text>")
     for (i, curve) in panel.curves.enumerated() {
@@ -110,12 +112,15 @@ struct LinePlots {
           lines.append("<circle cx=\"\(n(layout.x(run[0].x)))\" cy=\"\(n(layout.y(run[0].y)))\" r=\"3\" fill=\"\(colour)\"/>")
         } else {
           let points = run.map { n(layout.x($0.x)) + "," + n(layout.y($0.y)) }.joined(separator: " ")
-          lines.append("<polyline points=\"\(points)\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"2\" stroke-linejoin=\"round\"/>")
+          lines.append(
+            "<polyline points=\"\(points)\" fill=\"none\" stroke=\"\(colour)\" stroke-width=\"2\" stroke-linejoin=\"round\"/>")
         }
       }
       // The legend, right above the frame.
       let x = right - Double(panel.curves.count - i) * 96
-      lines.append("<line x1=\"\(n(x))\" x2=\"\(n(x + 18))\" y1=\"\(n(top - 14))\" y2=\"\(n(top - 14))\" stroke=\"\(colour)\" stroke-width=\"2\"/>")
+      lines.append(
+        "<line x1=\"\(n(x))\" x2=\"\(n(x + 18))\" y1=\"\(n(top - 14))\" y2=\"\(n(top - 14))\" stroke=\"\(colour)\" stroke-width=\"2\"/>"
+      )
       lines.append("<text x=\"\(n(x + 24))\" y=\"\(n(top - 10))\">\(Self.escaped(curve.name))</text>")
     }
     return lines
