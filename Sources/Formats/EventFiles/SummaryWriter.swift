@@ -103,8 +103,11 @@ public final class SummaryWriter: Sendable {
   }
 
   /// A program, for the graph view. Dots in names of weights become groups, so that a layer is a box.
-  public func add(graph: Graph, wallTime: Double? = nil) {
-    add(Event(wallTime: wallTime ?? now(), .graph(graph.tensorFlowGraph())))
+  public func add(graph: Graph, wallTime: Double? = nil) { add(graph: graph, weights: [:], wallTime: wallTime) }
+
+  /// A program in which constants of these names are weights.
+  package func add(graph: Graph, weights: [Graph.Value: String], wallTime: Double? = nil) {
+    add(Event(wallTime: wallTime ?? now(), .graph(graph.tensorFlowGraph(weights: weights))))
   }
 
   /// What distinguishes this run, and the metrics it is judged by: numbers here, or the tags of scalars added otherwise.
@@ -129,14 +132,15 @@ public final class SummaryWriter: Sendable {
   public func flush() throws(FormatError) { try file.flush() }
 
   /// Writes what waits and ends the file. Nothing can be added afterwards; closing again does nothing.
-  public func close() throws(FormatError) {
+  /// - Parameter status: how the run ended, for the table of hyper-parameters.
+  public func close(_ status: HyperparameterRecord.EndStatus = .success) throws(FormatError) {
     let (isFirst, needsEnd) = state.withLock { state in
       defer { state.isClosed = true }
       return (!state.isClosed, !state.isClosed && state.hyperparametersBegan)
     }
     guard isFirst else { return }
     if needsEnd {
-      let record = HyperparameterRecord.end(.success, time: now())
+      let record = HyperparameterRecord.end(status, time: now())
       file.add(Event(wallTime: now(), .summaries([Summary(tag: record.tag, .hyperparameters(record), plugin: "hparams")])))
     }
     try file.close()
@@ -170,9 +174,10 @@ extension Histogram {
       self.buckets = [Bucket(minimum, maximum, count: Double(values.count))]
       return
     }
-    // Not as a difference of edges, which overflows for ±1e308.
-    let (counts, edges) = values.histogram(bins: buckets)
-    let (numbers, ends) = (counts.elements(as: Double.self), edges.elements(as: Double.self))
+    // The width of ±1e308 is beyond a double: a quarter of it is not.
+    let scale = (maximum - minimum).isFinite ? 1 : 0.25
+    let (counts, edges) = (scale == 1 ? values : values * scale).histogram(bins: buckets)
+    let (numbers, ends) = (counts.elements(as: Double.self), edges.elements(as: Double.self).map { $0 / scale })
     self.buckets = numbers.indices.map { Bucket(ends[$0], ends[$0 + 1], count: numbers[$0]) }
   }
 }
