@@ -165,7 +165,7 @@ func writeRun(_ folder: String, rate: Double, steps: Int = 50) throws {
       writer.add(scalar: "a", 2, step: 1)
       try writer.flush()
       // Half a record at the end, as a writer that is interrupted leaves it.
-      let more = TFRecord.framed(Event(wallTime: 5, step: 2, .summaries([Summary(tag: "a", .scalar(3))])).message)
+      let more = TFRecord.framed(Event(wallTime: 5, step: 2, .summaries([EventSummary(tag: "a", .scalar(3))])).message)
       let handle = try FileHandle(forWritingTo: URL(fileURLWithPath: writer.path))
       try handle.seekToEnd()
       try handle.write(contentsOf: Data(more.prefix(20)))

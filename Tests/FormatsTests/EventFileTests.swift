@@ -22,9 +22,9 @@ private func fixturePath(_ name: String) -> String {
   URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures/" + name).path
 }
 
-private func summaries(_ path: String) throws -> [(step: Int, wallTime: Double, summary: Summary)] {
+private func summaries(_ path: String) throws -> [(step: Int, wallTime: Double, summary: EventSummary)] {
   let reader = try EventFileReader(path)
-  var result: [(step: Int, wallTime: Double, summary: Summary)] = []
+  var result: [(step: Int, wallTime: Double, summary: EventSummary)] = []
   while let event = try reader.next() {
     guard case .summaries(let found) = event.content else { continue }
     for summary in found { result.append((event.step, event.wallTime, summary)) }
@@ -62,15 +62,15 @@ private func summaries(_ path: String) throws -> [(step: Int, wallTime: Double, 
 
       let all = try events(folder)
       #expect(all.first?.content == .version("brain.Event:2"))
-      #expect(all[1] == Event(wallTime: 1000.5, step: 7, .summaries([Summary(tag: "loss", .scalar(0.25))])))
-      var found: [String: [Summary]] = [:]
+      #expect(all[1] == Event(wallTime: 1000.5, step: 7, .summaries([EventSummary(tag: "loss", .scalar(0.25))])))
+      var found: [String: [EventSummary]] = [:]
       for event in all {
         if case .summaries(let list) = event.content { for item in list { found[item.tag, default: []].append(item) } }
       }
       #expect(found["loss"]?.map(\.value) == [.scalar(0.25), .scalar(3)])
       #expect(found["count"]?.map(\.value) == [.scalar(12)])
       #expect(found["both/a"]?.map(\.value) == [.scalar(1)] && found["both/b"]?.map(\.value) == [.scalar(2)])
-      #expect(found["notes"] == [Summary(tag: "notes", .text(["grüße\n**bold**"]), plugin: "text")])
+      #expect(found["notes"] == [EventSummary(tag: "notes", .text(["grüße\n**bold**"]), plugin: "text")])
       guard case .image(let picture) = found["picture"]?.first?.value, case .image(let grid) = found["pictures"]?.first?.value,
         case .audio(let sound) = found["beep"]?.first?.value
       else { throw FormatError(.missing, file: folder, "a picture or sound is not there") }
@@ -278,10 +278,10 @@ private func summaries(_ path: String) throws -> [(step: Int, wallTime: Double, 
       let seed = Event(
         wallTime: 1, step: 2,
         .summaries([
-          Summary(tag: "h", .histogram(Histogram(Tensor([1, 2, 3] as [Float])))),
-          Summary(
+          EventSummary(tag: "h", .histogram(Histogram(Tensor([1, 2, 3] as [Float])))),
+          EventSummary(
             tag: "_hparams_/session_start_info", .hyperparameters(.start(parameters: ["a": 1, "b": "c"], group: "", time: 1)),
-            plugin: "hparams"), Summary(tag: "t", .text(["x"]), plugin: "text"),
+            plugin: "hparams"), EventSummary(tag: "t", .text(["x"]), plugin: "text"),
         ])
       ).message
       for round in 0..<3000 {
