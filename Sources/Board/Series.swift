@@ -9,21 +9,35 @@ struct ScalarSeries: Sendable {
   private(set) var points: [Point] = []
   /// How many values there were, also those that were dropped.
   private(set) var count = 0
+  private var firstFile = -1
   private var lastFile = -1
   /// Beyond so many points every other one is dropped.
   static let capacity = 1 << 20
 
-  /// Adds a value from the run's file of this number. Where a later file goes back to an earlier step, a run was started again from a
-  /// checkpoint: what the stopped one wrote beyond it does not count.
+  /// Adds a value from the run's file of this number.
+  ///
+  /// Where a later file goes back to a step in the middle, a run was started again from a checkpoint: what the stopped one wrote beyond
+  /// it does not count. A later file that begins at or before the beginning stands beside the earlier one, as PyTorch's
+  /// `add_hparams` writes final values at step 0.
   mutating func append(_ point: Point, file: Int) {
-    if file != lastFile {
+    if file != lastFile, let first = points.first, point.step > first.step {
       while let last = points.last, last.step >= point.step {
         points.removeLast()
         count -= 1
       }
-      lastFile = file
     }
-    points.append(point)
+    if firstFile < 0 { firstFile = file }
+    lastFile = file
+    if file != firstFile, let last = points.last, point.step < last.step {
+      var (low, high) = (0, points.count)
+      while low < high {
+        let middle = (low + high) / 2
+        if points[middle].step <= point.step { low = middle + 1 } else { high = middle }
+      }
+      points.insert(point, at: low)
+    } else {
+      points.append(point)
+    }
     count += 1
     if points.count > Self.capacity {
       let last = points.count - 1
@@ -86,13 +100,13 @@ struct Samples<Content: Sendable>: Sendable {
   init(capacity: Int) { self.capacity = capacity }
 
   mutating func append(_ item: Item, file: Int) {
-    if file != lastFile {
+    if file != lastFile, let first = items.first, item.step > first.step {
       while let last = items.last, last.step >= item.step {
         items.removeLast()
         count -= 1
       }
-      lastFile = file
     }
+    lastFile = file
     items.append(item)
     count += 1
     if items.count > capacity {

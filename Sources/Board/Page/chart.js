@@ -92,7 +92,7 @@ export class ScalarCard {
       nodes.push(element("line", { class: "gridline", x1: left, x2: width - right, y1: y, y2: y }),
         element("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, number(value)));
     }
-    const wanted = Math.max(2, Math.floor(width / 95));
+    const wanted = Math.max(2, Math.floor(width / (settings.axis === "step" ? 60 : 90)));
     for (const value of ticks(range.x0, range.x1, wanted).filter((v) => v >= range.x0 && v <= range.x1)) {
       const x = toX(value);
       nodes.push(element("text", { x: Math.min(Math.max(x, left + 8), width - right - 12), y: height - 6, "text-anchor": "middle" }, this.xText(value)));
@@ -196,8 +196,11 @@ export class ScalarCard {
 
   /** Marks the points nearest to `x` in all runs and lists their values, the highest first. */
   point(x, y, clientX, clientY) {
-    const found = this.series.map((series) => ({ series, point: nearest(series.points, (p) => this.x(p, series), x) })).filter((f) => f.point);
-    if (found.length === 0) return;
+    const span = (this.view.range.x1 - this.view.range.x0) * 0.04;
+    const found = this.series.map((series) => ({ series, point: nearest(series.points, (p) => this.x(p, series), x) }))
+      // A run that had ended, or not yet begun, has no value here.
+      .filter((f) => f.point && Math.abs(this.x(f.point, f.series) - x) <= Math.max(span, gap(f.series, (p) => this.x(p, f.series))));
+    if (found.length === 0) { this.leave(); return; }
     const at = found.reduce((best, f) => Math.abs(this.x(f.point, f.series) - x) < Math.abs(best - x) ? this.x(f.point, f.series) : best, Infinity);
     const { toX, toY, height } = this.view;
     this.overlay.replaceChildren(element("line", { class: "cursor", x1: toX(at), x2: toX(at), y1: top, y2: height - bottom }));
@@ -216,7 +219,7 @@ export class ScalarCard {
       smooth ? element("td", { class: "n" }, number(point.smooth)) : null, element("td", { class: "n" }, number(point.value)),
       element("td", { class: "n" }, count(point.step)), element("td", { class: "n" }, this.timeText(point, series))));
     const heads = ["", "Run", ...(smooth ? ["Smoothed"] : []), "Value", "Step", settings.axis === "wall" ? "Time" : "After"];
-    const table = element("table", {}, element("tr", {}, ...heads.map((h) => element("th", {}, h))), ...rows);
+    const table = element("table", {}, element("tr", {}, ...heads.map((h, i) => element("th", { class: i > 1 ? "n" : "" }, h))), ...rows);
     if (found.length > 16) table.append(element("tr", {}, element("th", { colspan: 6 }, `and ${found.length - 16} more runs`)));
     showTip(table, clientX, clientY);
   }
@@ -242,4 +245,10 @@ function nearest(points, position, x) {
     if (position(points[middle]) <= x) low = middle; else high = middle;
   }
   return Math.abs(position(points[low]) - x) <= Math.abs(position(points[high]) - x) ? points[low] : points[high];
+}
+
+/** The usual distance between neighbours. */
+function gap(series, position) {
+  const { points } = series;
+  return points.length < 2 ? 0 : (position(points[points.length - 1]) - position(points[0])) / (points.length - 1);
 }

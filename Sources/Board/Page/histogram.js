@@ -43,28 +43,30 @@ export class HistogramCard {
     let low = Math.min(...all.map((b) => b.low)), high = Math.max(...all.map((b) => b.high));
     if (all.length === 0) [low, high] = [0, 1];
     if (low === high) [low, high] = [low - Math.abs(low) * 0.1 - 1e-6, high + Math.abs(high) * 0.1 + 1e-6];
-    const thin = (high - low) / 80;
     const toX = (x) => left + (x - low) / (high - low) * (width - left - right);
-    // Steps have different intervals: densities compare, counts do not.
-    const dense = (b) => b.n / Math.max(b.high - b.low, thin);
-    const peak = Math.max(...all.map(dense), Number.MIN_VALUE);
-    const tall = Math.min(90, (height - top - bottom) * 0.45);
-    const base = (i) => top + tall * 0.5 + (this.steps.length < 2 ? height - top - bottom - tall * 0.5 : i / (this.steps.length - 1) * (height - top - bottom - tall * 0.5));
-    const nodes = ticks(low, high, Math.max(2, Math.floor(width / 90))).map((value) =>
+    // Steps have different intervals, and some tools very uneven ones: all are shared out to the same ones.
+    const bins = 64;
+    const shared = this.steps.map((step) => share(step.buckets, low, high, bins));
+    const peak = Math.max(...shared.flat(), Number.MIN_VALUE);
+    const tall = Math.min(80, (height - top - bottom) * 0.4);
+    const room = height - top - bottom - tall * 0.6;
+    const base = (i) => height - bottom - (this.steps.length < 2 ? 0 : (1 - i / (this.steps.length - 1)) * room);
+    const nodes = ticks(low, high, Math.max(2, Math.floor((width - left - right) / 60))).map((value) =>
       element("text", { x: toX(value), y: height - 6, "text-anchor": "middle" }, number(value)));
     this.ridges = this.steps.map((step, i) => {
       const y = base(i);
-      const parts = [`M${left} ${y}`];
-      for (const b of step.buckets) {
-        const extra = b.high - b.low < thin ? (thin - (b.high - b.low)) / 2 : 0;
-        const top = y - dense(b) / peak * tall;
-        parts.push(`L${toX(b.low - extra).toFixed(1)} ${top.toFixed(1)}L${toX(b.high + extra).toFixed(1)} ${top.toFixed(1)}`);
-        parts.push(extra > 0 ? `L${toX(b.high + extra).toFixed(1)} ${y}` : "");
-      }
-      const ridge = element("path", { class: "ridge", run: this.run, d: `${parts.join("")}L${toX(high).toFixed(1)} ${y}L${width - right} ${y}Z` });
+      const at = (bin) => toX(low + (high - low) * (bin + 0.5) / bins).toFixed(1);
+      const curve = shared[i].map((n, bin) => `L${at(bin)} ${(y - n / peak * tall).toFixed(1)}`).join("");
+      const ridge = element("path", { class: "ridge", run: this.run, d: `M${left} ${y}${curve}L${width - right} ${y}Z` });
+      // The older, the paler.
+      ridge.style.fillOpacity = (0.25 + 0.6 * (this.steps.length < 2 ? 1 : i / (this.steps.length - 1))).toFixed(2);
       return { ridge, y };
     });
-    nodes.push(...this.ridges.map((r) => r.ridge));
+    for (const { ridge } of this.ridges) {
+      const back = ridge.cloneNode();
+      back.setAttribute("class", "ridge-back");
+      nodes.push(back, ridge);
+    }
     const every = Math.max(1, Math.ceil(this.steps.length / 7));
     this.steps.forEach((step, i) => {
       if (i % every === 0 || (i === this.steps.length - 1 && i % every > every / 2)) {
@@ -104,4 +106,19 @@ export class HistogramCard {
     }
     showTip(element("table", {}, ...rows.map(([name, value]) => element("tr", {}, element("th", {}, name), element("td", { class: "n" }, value)))), x, y);
   }
+}
+
+/** The counts of buckets, spread evenly within each, in `bins` intervals of one width. */
+function share(buckets, low, high, bins) {
+  const result = new Array(bins).fill(0), width = (high - low) / bins;
+  for (const b of buckets) {
+    if (b.n <= 0) continue;
+    const first = Math.min(bins - 1, Math.max(0, Math.floor((b.low - low) / width)));
+    const last = Math.min(bins - 1, Math.max(first, Math.ceil((b.high - low) / width) - 1));
+    for (let i = first; i <= last; i++) {
+      const part = first === last ? 1 : (Math.min(b.high, low + (i + 1) * width) - Math.max(b.low, low + i * width)) / (b.high - b.low);
+      result[i] += b.n * Math.max(0, part);
+    }
+  }
+  return result;
 }

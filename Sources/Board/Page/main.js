@@ -96,10 +96,10 @@ function wanted() {
     if (expression && !expression.test(tag)) continue;
     const runs = board.state.runs.map((run) => run.id).filter((id) => id in counts && board.shown.has(id));
     if (runs.length === 0) continue;
-    const group = tag.includes("/") ? tag.slice(0, tag.indexOf("/")) : tag;
-    if (tab === "scalars") result.push([`scalars ${tag}`, group, () => new ScalarCard(tag)]);
+    const group = tag.split(/[\/_]/, 1)[0] || tag;
+    if (tab === "scalars") result.push([`scalars ${tag}`, group, () => new ScalarCard(tag), tag]);
     else for (const run of runs) {
-      result.push([`${tab} ${run} ${tag}`, group, () => tab === "histograms" ? new HistogramCard(tag, run) : tab === "texts" ? new TextCard(tag, run) : new BlobCard(tag, run, tab === "sounds")]);
+      result.push([`${tab} ${run} ${tag}`, group, () => tab === "histograms" ? new HistogramCard(tag, run) : tab === "texts" ? new TextCard(tag, run) : new BlobCard(tag, run, tab === "sounds"), tag]);
     }
   }
   return result;
@@ -128,9 +128,17 @@ function draw() {
   $("view").replaceChildren(...nodes);
 }
 
+/** Cards under headings; headings with a single tag are put together, at the end. */
 function groups(list) {
-  const result = new Map();
-  for (const item of list) { if (!result.has(item[1])) result.set(item[1], []); result.get(item[1]).push(item); }
+  const tags = new Map();
+  for (const [, group, , tag] of list) { if (!tags.has(group)) tags.set(group, new Set()); tags.get(group).add(tag); }
+  const result = new Map(), others = [];
+  for (const item of list) {
+    if (tags.get(item[1]).size < 2 && tags.size > 1) { others.push(item); continue; }
+    if (!result.has(item[1])) result.set(item[1], []);
+    result.get(item[1]).push(item);
+  }
+  if (others.length > 0) result.set(result.size === 0 ? "All" : "Others", others);
   return [...result];
 }
 
