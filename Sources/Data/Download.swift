@@ -203,7 +203,9 @@ package func post(_ body: [UInt8], to text: String, headers: [String: String], t
   let done = DispatchSemaphore(value: 0)
   let task = session.dataTask(with: request) { _, response, error in
     let status = (response as? HTTPURLResponse)?.statusCode ?? 0
-    outcome.withLock { $0 = error.map { $0.localizedDescription } ?? ((200..<300).contains(status) ? nil : "HTTP status \(status)") }
+    outcome.withLock {
+      $0 = error.map { $0.localizedDescription } ?? ((200..<300).contains(status) ? nil : "HTTP status \(status)")
+    }
     done.signal()
   }
   task.resume()

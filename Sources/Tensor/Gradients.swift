@@ -93,7 +93,7 @@ extension Tensor {
     let table = backward(
       from: [(self, seed(cotangent))], requested: requested, createGraph: createGraph, releasing: releasingHistory && !createGraph
     )
-    return Gradients(variables: variables, values: variables.map { table.gradient(of: $0.leaf) })
+    return Gradients(variables: variables, values: variables.map { v in table.gradient(of: v.leaf).map(v.hooked) })
   }
 
   fileprivate func seed(_ cotangent: Tensor?) -> Tensor {

@@ -1,5 +1,5 @@
 // Curves of one scalar over steps or time, all shown runs in one chart.
-import { ask, board, clock, count, duration, element, hideTip, number, runsWith, settings, showTip, swatch, ticks } from "./common.js";
+import { ask, board, clock, count, duration, element, hideTip, number, runsWith, settings, showTip, span, swatch, ticks, timeTicks } from "./common.js";
 
 const left = 54, right = 10, top = 8, bottom = 22;
 
@@ -43,7 +43,19 @@ export class ScalarCard {
     return point.time - (board.runs.get(series.run)?.start ?? series.points[0].time);
   }
 
-  xText(value) { return settings.axis === "step" ? number(value) : settings.axis === "wall" ? clock(value, false) : duration(value); }
+  xText(value) {
+    if (settings.axis === "step") return number(value);
+    if (settings.axis === "relative") return span(value);
+    const isLong = this.view.range.x1 - this.view.range.x0 > 2 * 86400;
+    return isLong ? clock(value).slice(5, 10) : clock(value, false).slice(0, this.view.range.x1 - this.view.range.x0 > 300 ? 5 : 8);
+  }
+
+  xTicks(range, wanted) {
+    if (settings.axis === "step") return ticks(range.x0, range.x1, wanted);
+    // Local midnight is a round moment, wherever the reader is.
+    const midnight = new Date(range.x0 * 1000).setHours(0, 0, 0, 0) / 1000;
+    return timeTicks(range.x0, range.x1, wanted, settings.axis === "wall" ? midnight : 0);
+  }
 
   ranges() {
     const values = [];
@@ -92,8 +104,8 @@ export class ScalarCard {
       nodes.push(element("line", { class: "gridline", x1: left, x2: width - right, y1: y, y2: y }),
         element("text", { x: left - 6, y: y + 3.5, "text-anchor": "end" }, number(value)));
     }
-    const wanted = Math.max(2, Math.floor(width / (settings.axis === "step" ? 60 : 90)));
-    for (const value of ticks(range.x0, range.x1, wanted).filter((v) => v >= range.x0 && v <= range.x1)) {
+    const wanted = Math.max(2, Math.floor(width / 60));
+    for (const value of this.xTicks(range, wanted).filter((v) => v >= range.x0 && v <= range.x1)) {
       const x = toX(value);
       nodes.push(element("text", { x: Math.min(Math.max(x, left + 8), width - right - 12), y: height - 6, "text-anchor": "middle" }, this.xText(value)));
     }
@@ -196,10 +208,10 @@ export class ScalarCard {
 
   /** Marks the points nearest to `x` in all runs and lists their values, the highest first. */
   point(x, y, clientX, clientY) {
-    const span = (this.view.range.x1 - this.view.range.x0) * 0.04;
+    const reach = (this.view.range.x1 - this.view.range.x0) * 0.04;
     const found = this.series.map((series) => ({ series, point: nearest(series.points, (p) => this.x(p, series), x) }))
       // A run that had ended, or not yet begun, has no value here.
-      .filter((f) => f.point && Math.abs(this.x(f.point, f.series) - x) <= Math.max(span, gap(f.series, (p) => this.x(p, f.series))));
+      .filter((f) => f.point && Math.abs(this.x(f.point, f.series) - x) <= Math.max(reach, gap(f.series, (p) => this.x(p, f.series))));
     if (found.length === 0) { this.leave(); return; }
     const at = found.reduce((best, f) => Math.abs(this.x(f.point, f.series) - x) < Math.abs(best - x) ? this.x(f.point, f.series) : best, Infinity);
     const { toX, toY, height } = this.view;

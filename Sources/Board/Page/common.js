@@ -75,6 +75,28 @@ export function ticks(low, high, wanted) {
   return result;
 }
 
+/** Round moments (`origin` is one) that divide a range in seconds into about `wanted` parts. */
+export function timeTicks(low, high, wanted, origin = 0) {
+  const steps = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, 86400, 172800, 604800];
+  const rough = (high - low) / wanted;
+  if (rough < 0.5) return ticks(low, high, wanted);
+  const step = steps.find((s) => s >= rough) ?? Math.ceil(rough / 604800) * 604800;
+  const result = [];
+  for (let i = Math.ceil((low - origin) / step); origin + i * step <= high; i++) result.push(origin + i * step);
+  return result;
+}
+
+/** A duration in two parts at most, as on an axis. */
+export function span(seconds) {
+  if (Math.abs(seconds) < 1 && seconds !== 0) return duration(seconds);
+  const s = Math.round(seconds), parts = [[86400, "d"], [3600, "h"], [60, "m"], [1, "s"]];
+  const first = parts.findIndex(([size]) => s >= size);
+  if (first < 0) return "0";
+  const [size, unit] = parts[first], rest = s % size;
+  const next = parts[first + 1] ? Math.floor(rest / parts[first + 1][0]) : 0;
+  return `${Math.floor(s / size)}${unit}${next > 0 ? ` ${next}${parts[first + 1][1]}` : ""}`;
+}
+
 /** A regular expression for a filter; null if it is none. */
 export function pattern(text) {
   try { return new RegExp(text, "i"); } catch { return null; }

@@ -147,7 +147,7 @@ function section(group, items, card) {
   const size = groupSizes.get(name) ?? pageSize;
   const grid = element("div", { class: "cards" }, ...items.slice(0, size).map(([key, , make]) => card(key, make)));
   const node = element("details", { class: "group", open: openGroups.get(name) ?? true },
-    element("summary", {}, group, element("span", { class: "muted" }, items.length === 1 ? "" : `${items.length} charts`)), grid);
+    element("summary", {}, group, element("span", { class: "muted" }, items.length === 1 ? "" : String(items.length))), grid);
   node.addEventListener("toggle", () => openGroups.set(name, node.open));
   if (items.length > size) node.append(element("button", { type: "button", class: "more", onclick: () => { groupSizes.set(name, size + pageSize); draw(); } }, `Show ${Math.min(pageSize, items.length - size)} more of ${items.length - size}`));
   return node;

@@ -53,6 +53,7 @@ public class BatchNormLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard ranks.contains(x.rank) else {
       let expected = ranks.map(String.init).joined(separator: " or ")
       stop("\(label): takes \(expected) dimensions [batch, channels, …], got shape \(x.shape)")

@@ -15,6 +15,7 @@ public class DropoutLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     if let rank, x.rank != rank { stop("\(label): takes \(rank) dimensions [batch, channels, …], got shape \(x.shape)") }
     guard isTraining, probability > 0 else { return recorded(x) }
     if probability == 1 { return recorded(x * 0) }

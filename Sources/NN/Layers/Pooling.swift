@@ -21,6 +21,7 @@ public class PoolingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }
@@ -58,6 +59,7 @@ public class AdaptivePoolingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == outputSize.count + 2 else {
       stop("\(label): takes \(outputSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }

@@ -19,6 +19,8 @@ open class Module {
   private let trains = Atomic<Bool>(true)
   /// The path from the outermost module that has been asked for its parts; for messages.
   private(set) var path = ""
+  /// Hooks, regularizers, constraints and parametrizations; nil for most modules.
+  final var attachments: Attachments?
 
   public init() {}
 
@@ -137,14 +139,14 @@ open class Module {
   /// The layers do this by themselves; a module of your own may, to show an output shape in its row.
   @inline(__always) public final func recorded(_ output: Tensor) -> Tensor {
     if CallRecorder.count.load(ordering: .relaxed) > 0 { CallRecorder.current?.record(self, output.shape) }
-    return output
+    return left(output)
   }
 }
 
 extension Module: CustomStringConvertible {
   /// The module and what is in it, as PyTorch prints it.
   public final var description: String {
-    let children = members.compactMap { member -> String? in
+    let children = parts.compactMap { member -> String? in
       guard case .module(let module) = member.value else { return nil }
       let lines = module.description.split(separator: "\n", omittingEmptySubsequences: false)
       return "  (\(member.name)): " + lines.joined(separator: "\n  ")

@@ -36,6 +36,8 @@ public struct Summary: Sendable, CustomStringConvertible {
     public let trainableCount: Int
     /// The bytes of its own parameters and other variables.
     public let byteCount: Int
+    /// In a graph of layers, what its inputs come from.
+    public internal(set) var connectedTo: [String] = []
   }
 
   public let rows: [Row]
@@ -55,15 +57,22 @@ public struct Summary: Sendable, CustomStringConvertible {
         isFrozen ? "frozen" : "",
       ])
     }
-    let widths = (0..<5).map { column in table.map { $0[column].count }.max() ?? 0 }
+    // In graphs, between the output and the numbers.
+    if rows.contains(where: { !$0.connectedTo.isEmpty }) {
+      for (i, text) in (["connected to"] + rows.map { $0.connectedTo.joined(separator: ", ") }).enumerated() {
+        table[i].insert(text, at: 3)
+      }
+    }
+    let numbers = table[0].count - 2
+    let widths = table[0].indices.map { column in table.map { $0[column].count }.max() ?? 0 }
     var lines = table.map { row -> String in
       let cells = row.enumerated().map { i, text -> String in
         let space = String(repeating: " ", count: widths[i] - text.count)
-        return i == 3 ? space + text : text + space
+        return i == numbers ? space + text : text + space
       }
       return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
     }
-    let rule = String(repeating: "─", count: widths.reduce(6, +) + (widths[4] > 0 ? 2 : 0))
+    let rule = String(repeating: "─", count: widths.reduce(2 * numbers, +) + (widths[numbers + 1] > 0 ? 2 : 0))
     lines.insert(rule, at: 1)
     lines.append(rule)
     let fixed = parameterCount - trainableCount
@@ -101,7 +110,7 @@ extension Module {
     _ = allPaths
     for (name, module) in namedModules {
       var (count, trainable, bytes, parts) = (0, 0, 0, 0)
-      let members = module.members
+      let members = module.parts
       for member in members {
         guard case .variable(let variable) = member.value else {
           parts += 1

@@ -58,7 +58,8 @@ public final class CSVLogger: Callback {
   private func row(_ fields: [String]) -> String {
     fields.map { field in
       let needsQuotes = field.contains { "\"\r\n".contains($0) } || field.contains(separator)
-      return needsQuotes ? "\"" + field.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\"" : field
+      return needsQuotes
+        ? "\"" + field.split(separator: "\"", omittingEmptySubsequences: false).joined(separator: "\"\"") + "\"" : field
     }.joined(separator: separator) + "\r\n"
   }
 

@@ -30,7 +30,9 @@ public final class LearningRateFinder: Callback {
     isDone = true
     result = found
     guard updateAttribute else { return }
-    guard let rate = found.suggestion() else { return trainer.warn("LearningRateFinder: too few batches to suggest a learning rate") }
+    guard let rate = found.suggestion() else {
+      return trainer.warn("LearningRateFinder: too few batches to suggest a learning rate")
+    }
     trainer.optimizer.learningRate = rate
   }
 

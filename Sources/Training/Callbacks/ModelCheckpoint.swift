@@ -133,7 +133,8 @@ public final class ModelCheckpoint: CheckpointWriter {
       default:
         guard let value = logs[name] else {
           throw TrainingError.invalidArgument(
-            "ModelCheckpoint: the path \(pattern) names \(name), but the values are \(logs.keys.sorted().joined(separator: ", "))")
+            "ModelCheckpoint: the path \(pattern) names \(name), but the values are \(logs.keys.sorted().joined(separator: ", "))"
+          )
         }
         let allowed = format.isEmpty || format.allSatisfy { "0123456789.+-eEfFgG ".contains($0) }
         result += format.isEmpty || !allowed ? "\(value)" : formatted("%" + format, value)
@@ -159,7 +160,9 @@ public final class ModelCheckpoint: CheckpointWriter {
     set {
       batchesSinceSaving = Int(newValue.numbers["since"] ?? 0)
       watch.best = newValue.numbers["best"] ?? threshold
-      written = (newValue.lists["values"] ?? []).enumerated().compactMap { i, value in newValue.texts["path \(i)"].map { ($0, value) } }
+      written = (newValue.lists["values"] ?? []).enumerated().compactMap { i, value in
+        newValue.texts["path \(i)"].map { ($0, value) }
+      }
     }
   }
 }

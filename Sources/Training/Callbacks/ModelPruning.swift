@@ -35,7 +35,8 @@ public final class ModelPruning: Callback {
   public override func onTrainBegin() {
     let all = trainer.model.namedParameters
     parameters =
-      chosen.map { chosen in all.filter { item in chosen.contains { $0 === item.parameter } } } ?? all.filter { $0.parameter.shape.count > 1 }
+      chosen.map { chosen in all.filter { item in chosen.contains { $0 === item.parameter } } }
+      ?? all.filter { $0.parameter.shape.count > 1 }
     masks = parameters.map { Variable(Tensor.ones($0.parameter.shape, $0.parameter.elementType)) }
     apply = nil
   }
@@ -44,7 +45,9 @@ public final class ModelPruning: Callback {
 
   public override func onEpochEnd(_ epoch: Int, logs: inout Logs) throws {
     let share = amount(epoch)
-    guard (0...1).contains(share) else { throw TrainingError.invalidArgument("ModelPruning: the amount \(share) is not in 0 … 1") }
+    guard (0...1).contains(share) else {
+      throw TrainingError.invalidArgument("ModelPruning: the amount \(share) is not in 0 … 1")
+    }
     withoutGradient {
       let magnitudes = parameters.map { abs($0.parameter.value.detached()).converted(to: .float64) }
       let parts = useGlobal ? [Array(magnitudes.indices)] : magnitudes.indices.map { [$0] }
@@ -67,7 +70,9 @@ public final class ModelPruning: Callback {
   private func begin() {
     guard apply == nil else { return }
     let program = compile("prune") { [parameters, masks] in
-      withoutGradient { for (item, mask) in zip(parameters, masks) { item.parameter.value = item.parameter.value.detached() * mask.value } }
+      withoutGradient {
+        for (item, mask) in zip(parameters, masks) { item.parameter.value = item.parameter.value.detached() * mask.value }
+      }
     }
     apply = { program() }
   }

@@ -162,4 +162,3 @@ public final class ProgressBar: Callback {
     return formatted("%.0f µs", seconds * 1e6)
   }
 }
-

@@ -28,7 +28,9 @@ public final class RemoteMonitor: Callback {
     let text = JSONValue.object(object).printed()
     let body = sendAsJSON ? text : Self.formEncoded(field) + "=" + Self.formEncoded(text)
     var headers = headers
-    if headers["Content-Type"] == nil { headers["Content-Type"] = sendAsJSON ? "application/json" : "application/x-www-form-urlencoded" }
+    if headers["Content-Type"] == nil {
+      headers["Content-Type"] = sendAsJSON ? "application/json" : "application/x-www-form-urlencoded"
+    }
     if let reason = post(Array(body.utf8), to: url, headers: headers, timeout: timeout) {
       trainer.warn("RemoteMonitor: \(url) took nothing: \(reason)")
     }

@@ -13,7 +13,9 @@ final class WeightAverages {
   private var add: ((Tensor) -> Void)?
 
   init(_ model: Module, useBuffers: Bool) {
-    variables = model.namedVariables.filter { $0.variable.elementType.isFloatingPoint && (useBuffers || $0.variable is Parameter) }
+    variables = model.namedVariables.filter {
+      $0.variable.elementType.isFloatingPoint && (useBuffers || $0.variable is Parameter)
+    }
     averages = variables.map { Variable($0.variable.value.detached()) }
   }
 
