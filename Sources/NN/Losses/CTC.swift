@@ -205,7 +205,7 @@ private struct Alignment {
     let penalty = `where`(isFree, Tensor.zeros(isFree.shape, type), Self.never)
     // Before the first frame all is in the first state.
     let start = `where`((states .== 0).broadcast(to: isFree.shape), Tensor.zeros(isFree.shape, type), Self.never)
-    return scan(start, over: [emissions, counted]) { (sum: Tensor, frame: [Tensor]) in
+    return scan(start, over: isFull ? [emissions] : [emissions, counted]) { (sum: Tensor, frame: [Tensor]) in
       let (b, c) = (shifted(sum, by: 1), shifted(sum, by: 2) + penalty)
       let top = maximum(maximum(sum, b), c).detached()
       let next = log(exp(sum - top) + exp(b - top) + exp(c - top)) + top + frame[0]
