@@ -30,16 +30,21 @@ let package = Package(
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
+    .target(
+      name: "ApusText", dependencies: ["ApusTensor", "ApusFormats", "ApusNN"], path: "Sources/Text", swiftSettings: strict),
     .target(name: "ApusModels", dependencies: ["ApusTensor", "ApusNN"], path: "Sources/Models", swiftSettings: strict),
     .target(
       name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
       swiftSettings: strict),
     .target(
-      name: "ApusTraining", dependencies: ["ApusTensor", "ApusFormats", "ApusNN", "ApusData"], path: "Sources/Training",
+      name: "ApusTraining", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels", "ApusFormats", "ApusNN", "ApusData"],
+      path: "Sources/Training",
       swiftSettings: strict),
     .target(
       name: "Apus",
-      dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport"],
+      dependencies: [
+        "ApusTensor", "ApusNN", "ApusText", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport",
+      ],
       path: "Sources/Apus", swiftSettings: strict),
     .executableTarget(
       name: "apus",
@@ -57,14 +62,23 @@ let package = Package(
     .testTarget(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(
-      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      name: "TextTests", dependencies: ["ApusText", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats", "CApusKernels"],
+      exclude: ["Fixtures"],
       swiftSettings: strict),
     .testTarget(
       name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
       swiftSettings: strict),
+    // What a test of TrainingTests starts and kills.
+    .executableTarget(
+      name: "TrainingProgram", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      path: "Tests/TrainingProgram", swiftSettings: strict),
     .testTarget(
-      name: "TrainingTests", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
-      swiftSettings: strict),
+      name: "TrainingTests",
+      dependencies: ["TrainingProgram", "ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
@@ -80,7 +94,7 @@ if let value = Context.environment["APUS_TESTS"] {
   if !names.contains("CLITests") {
     package.products = []
     package.dependencies = []
-    package.targets.removeAll { $0.type == .executable }
+    package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
