@@ -48,6 +48,7 @@ public class Variable: @unchecked Sendable {
         let tensor = trace.read(self)
         return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
       }
+      if let profiler = Profiler.active { profiler.onRead?(self) }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
         sched_yield()
