@@ -13,7 +13,8 @@ import Testing
       guard OptimizerFixture.kept.contains(step) else { continue }
       for (i, parameter) in zip(sample.which, parameters) {
         expectClose(
-          parameter.value, try OptimizerFixture.value("\(sample.name)/\(step).\(i)"), type, "step \(step), parameter \(i)")
+          parameter.value, try OptimizerFixture.value("\(sample.name)/\(step).\(i)"), type, "step \(step), parameter \(i)",
+          tolerance64: sample.tolerance64)
       }
     }
   }
@@ -165,7 +166,8 @@ import Testing
     // A search amplifies roundings from direction to direction: float32 is compared for its first step only.
     for step in 0..<(type == .float64 ? 5 : 1) {
       let loss = optimizer.step { valley(parameters) }
-      #expect(abs(loss.item(as: Double.self) - losses[step]) <= (type == .float64 ? 1e-8 : 1e-5) * abs(losses[step]))
+      // At the bottom of the valley the loss is nothing but roundings.
+      #expect(abs(loss.item(as: Double.self) - losses[step]) <= (type == .float64 ? 1e-8 : 1e-5) * max(abs(losses[step]), 1e-2))
       for (i, parameter) in parameters.enumerated() {
         let expected = try OptimizerFixture.value("\(name)/\(step).\(i)")
         let scale = expected.elements(as: Double.self).map(abs).max() ?? 1

@@ -48,7 +48,8 @@ open class Optimizer {
   /// What the optimizer remembers between steps, such as moments, by name: `conv1.weight.exp_avg`.
   open var state: [String: Variable] { [:] }
 
-  /// Makes what ``state`` consists of, if steps have not made it yet.
+  /// Makes what ``state`` consists of, if steps have not made it yet. (SGD's dampened momentum then begins with zeros; its first step
+  /// would begin with the gradient.)
   open func prepareState() {}
 
   /// Takes over what another optimizer of this kind remembered: the steps after that are the other's to the bit.

@@ -1,9 +1,16 @@
 """PyTorch's, Keras's and schedulefree's optimizers over ten steps, and all schedules over fifty: everyOptimizer.safetensors and
-schedules.safetensors beside this file. Needs torch, keras, safetensors and schedulefree; run with KERAS_BACKEND=torch.
+schedules.safetensors beside this file. Needs torch, keras, jax, safetensors and schedulefree.
+
+Keras runs on torch, but for ScheduleFreeAdamW, which reads a variable's old value after it has written the new one: only values
+of JAX do not change then. The script calls itself for that, with KERAS_BACKEND=jax.
 """
 import os
+import subprocess
+import sys
+import tempfile
 
 os.environ.setdefault("KERAS_BACKEND", "torch")
+os.environ.setdefault("JAX_ENABLE_X64", "1")
 import keras
 import numpy
 import schedulefree
@@ -58,7 +65,7 @@ def kerased(name, make, which=(0, 1, 2, 3), after=None):
     variables = {i: keras.Variable(start[i].numpy(), dtype="float64") for i in which}
     o = make()
     for s in range(STEPS):
-        o.apply([gradients[s][i].clone() for i in which], list(variables.values()))
+        o.apply([keras.ops.convert_to_tensor(gradients[s][i].numpy().copy()) for i in which], list(variables.values()))
         for i, v in variables.items():
             keep(name, s, i, v.numpy())
     if after:
@@ -67,7 +74,12 @@ def kerased(name, make, which=(0, 1, 2, 3), after=None):
             out[f"{name}/after.{i}"] = v.numpy().copy()
 
 
-O = torch.optim
+O, K = torch.optim, keras.optimizers
+if len(sys.argv) > 1:
+    out.clear()
+    kerased("scheduleFreeKeras", lambda: K.ScheduleFreeAdamW(learning_rate=0.05, warmup_steps=4))
+    numpy.savez(sys.argv[1], **out)
+    sys.exit()
 torched("adamax", lambda p: O.Adamax(p))
 torched("adamaxAll", lambda p: O.Adamax(p, lr=0.05, betas=(0.4, 0.6), eps=1e-3, weight_decay=0.1, maximize=True))
 torched("nadam", lambda p: O.NAdam(p))
@@ -96,7 +108,7 @@ torched("adafactorGroups", lambda p: O.Adafactor([{"params": p[:2], "lr": 0.01, 
 matrices = (0, 3)
 torched("muonHalf", lambda p: O.Muon(p, lr=0.1), matrices)
 as_it_is = torch.Tensor.bfloat16
-torch.Tensor.bfloat16 = lambda x: x  # the iteration in the parameter's type
+torch.Tensor.bfloat16 = torch.Tensor.clone  # the iteration in the parameter's type
 torched("muon", lambda p: O.Muon(p, lr=0.1), matrices)
 torched("muonAll", lambda p: O.Muon(p, lr=0.1, weight_decay=0.3, momentum=0.7, nesterov=False, ns_coefficients=(3, -4, 2), ns_steps=3,
                                     adjust_lr_fn="match_rms_adamw"), matrices)
@@ -108,7 +120,6 @@ torched("scheduleFreeAdamWAll", lambda p: S.AdamWScheduleFree(
 torched("scheduleFreeSGD", lambda p: S.SGDScheduleFree(p, lr=0.1, momentum=0.8, weight_decay=0.05, warmup_steps=3, foreach=False),
         (0, 2), after=lambda o: o.eval())
 
-K = keras.optimizers
 kerased("lion", lambda: K.Lion())
 kerased("lionAll", lambda: K.Lion(learning_rate=0.05, beta_1=0.6, beta_2=0.8, weight_decay=0.1))
 kerased("ftrl", lambda: K.Ftrl(learning_rate=0.1))
@@ -117,7 +128,10 @@ kerased("ftrlAll", lambda: K.Ftrl(
     l2_regularization_strength=0.1, l2_shrinkage_regularization_strength=0.02, beta=0.2, weight_decay=0.1))
 kerased("lamb", lambda: K.Lamb(learning_rate=0.05))
 kerased("lambAll", lambda: K.Lamb(learning_rate=0.05, beta_1=0.6, beta_2=0.8, epsilon=1e-3, weight_decay=0.1))
-kerased("scheduleFreeKeras", lambda: K.ScheduleFreeAdamW(learning_rate=0.05, warmup_steps=4))
+with tempfile.TemporaryDirectory() as folder:
+    path = os.path.join(folder, "values.npz")
+    subprocess.run([sys.executable, __file__, path], check=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+    out.update(numpy.load(path))
 kerased("clipValue", lambda: K.SGD(learning_rate=0.1, clipvalue=0.5))
 kerased("clipNorm", lambda: K.SGD(learning_rate=0.1, clipnorm=0.5))
 
