@@ -10,7 +10,7 @@ import ApusTensor
 public class BatchNormLayer: Module, Layer {
   public let epsilon: Double
   /// How much of the running statistics is replaced by each batch's; nil: their plain average over all batches.
-  public let momentum: Double?
+  public internal(set) final var momentum: Double?
   public let affine, trackRunningStats: Bool
   private let ranks: ClosedRange<Int>
   private let elementType: ElementType?
@@ -76,6 +76,14 @@ public class BatchNormLayer: Module, Layer {
       if isTraining { withoutGradient { track(mean.detached(), variance.detached(), count) } }
       return y
     }
+  }
+
+  /// The running statistics as they were at first: means 0, variances 1, no batches.
+  public final func resetRunningStats() {
+    guard let runningMean, let runningVar, let numBatchesTracked else { return }
+    runningMean.value = Tensor.zeros(runningMean.shape, runningMean.elementType)
+    runningVar.value = Tensor.ones(runningVar.shape, runningVar.elementType)
+    numBatchesTracked.value = Tensor(0)
   }
 
   private final func track(_ mean: Tensor, _ variance: Tensor, _ count: Int) {

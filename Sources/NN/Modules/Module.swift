@@ -54,6 +54,9 @@ open class Module {
     }
   }
 
+  /// Sets the mode of this module alone.
+  final func setOwnMode(_ mode: Bool) { trains.store(mode, ordering: .relaxed) }
+
   /// Sets evaluation mode in this module and all modules in it.
   public final func eval() { train(false) }
 
