@@ -97,6 +97,8 @@ extension Operation {
     case .attention, .attentionGradient: return try inferAttention(composite, inputs)
     case .rope: return [try inferRope(inputs)]
     case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return try inferRecurrent(composite, inputs)
+    case .recurrentSequence(let sequence, let keeps): return try inferSequence(sequence, keeps: keeps, inputs)
+    case .recurrentSequenceGradient(let sequence): return try inferSequenceGradient(sequence, inputs)
     case .optimizerStep(let rule):
       let count = 2 + rule.stateCount
       try expect(inputs, count + 2)

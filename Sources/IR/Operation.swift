@@ -352,6 +352,10 @@ public enum Composite: Sendable, Hashable {
   case gruCell
   /// `(dy, inputGates, hiddenGates, hidden)`: results dinputGates, dhiddenGates, dhidden.
   case gruCellGradient
+  /// A recurrent layer over a whole sequence, in one direction; see ``RecurrentSequence`` for operands and results. With `keeps`
+  /// come the results that its gradient reads.
+  case recurrentSequence(RecurrentSequence, keeps: Bool)
+  case recurrentSequenceGradient(RecurrentSequence)
   /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay; NAdam [3]: and the product of the momentum
   /// factors so far), step: int64 [] (1 at the first))`: results the new parameter and states.
   case optimizerStep(OptimizerRule)
@@ -379,9 +383,73 @@ public enum Composite: Sendable, Hashable {
     case .lstmCellGradient: "lstmCellGradient"
     case .gruCell: "gruCell"
     case .gruCellGradient: "gruCellGradient"
+    case .recurrentSequence(let sequence, _): "\(sequence.kind)Sequence"
+    case .recurrentSequenceGradient(let sequence): "\(sequence.kind)SequenceGradient"
     case .optimizerStep(let rule): "\(rule.kind)Step"
     }
   }
+}
+
+/// A recurrent layer's walk over a sequence, once the products of all its inputs are made.
+///
+/// Gates are [steps, batch, gates · hidden], in the order of the cells (``Composite/lstmCell``, ``Composite/gruCell``); states
+/// [batch, hidden]; `mask` bool [steps, batch], or left out: where it is false, a row keeps its states and its output is zero, so
+/// that a row's last state is the one at its own end, in both directions.
+///
+/// | kind | operands | results | and with `keeps` |
+/// |---|---|---|---|
+/// | lstm | gates, weight, hidden, cell, mask? | y, hidden, cell | hidden before each step, cell before it, i f g o |
+/// | gru | gates, weight, bias, hidden, mask? | y, hidden | hidden before each step, r z n and the product's part of n |
+/// | tanh, relu | gates, weight, hidden, mask? | y, hidden | hidden before each step |
+///
+/// weight: [gates · hidden, hidden]; bias: [gates · hidden]. Gradients:
+///
+/// | kind | operands | results |
+/// |---|---|---|
+/// | lstm | dy, dhidden, dcell, weight, cell before, i f g o, mask? | dgates, dhidden, dcell |
+/// | gru | dy, dhidden, weight, hidden before, r z n …, mask? | dgates, dproduct, dhidden |
+/// | tanh, relu | dy, dhidden, weight, y, mask? | dgates, dhidden |
+///
+/// The weight's gradient is one product over all steps: dgatesᵀ (of the GRU: dproductᵀ) times the hidden states before each step.
+public struct RecurrentSequence: Sendable, Hashable {
+  /// tanh, relu: h' = tanh or relu of the one gate (Elman 1990).
+  public enum Kind: Sendable, Hashable, CaseIterable { case lstm, gru, tanh, relu }
+  public var kind: Kind
+  /// The last step comes first.
+  public var reverse: Bool
+
+  public init(_ kind: Kind, reverse: Bool) {
+    self.kind = kind
+    self.reverse = reverse
+  }
+
+  public var gates: Int {
+    switch kind {
+    case .lstm: 4
+    case .gru: 3
+    case .tanh, .relu: 1
+    }
+  }
+  /// Without a mask.
+  public var operandCount: Int { kind == .lstm || kind == .gru ? 4 : 3 }
+  public var resultCount: Int { kind == .lstm ? 3 : 2 }
+  public var keptCount: Int {
+    switch kind {
+    case .lstm: 3
+    case .gru: 2
+    case .tanh, .relu: 1
+    }
+  }
+  public var gradientOperandCount: Int {
+    switch kind {
+    case .lstm: 6
+    case .gru: 5
+    case .tanh, .relu: 4
+    }
+  }
+  public var gradientResultCount: Int { kind == .tanh || kind == .relu ? 2 : 3 }
+  /// Where the gradient's operands have the weight.
+  public var gradientWeight: Int { kind == .lstm ? 3 : 2 }
 }
 
 /// How an optimizer changes one parameter; formulas are those of the NN room's optimizers.
@@ -488,6 +556,8 @@ extension Operation {
       case .rmsNorm, .rmsNormGradient, .softmaxCrossEntropy: 2
       case .attentionGradient(_, _, let forMask): forMask ? 4 : 3
       case .gruCellGradient: 3
+      case .recurrentSequence(let sequence, let keeps): sequence.resultCount + (keeps ? sequence.keptCount : 0)
+      case .recurrentSequenceGradient(let sequence): sequence.gradientResultCount
       case .attention, .lstmCell, .lstmCellGradient: 2
       case .rope, .gruCell: 1
       case .optimizerStep(let rule): 1 + rule.stateCount

@@ -103,6 +103,8 @@ extension Composite {
       return gradients.prefix(forMask ? 4 : 3).map { $0.convert(x[1].elementType) }
     case .rope(let interleaved, let inverse): return [rope(x[0], x[1], x[2], interleaved: interleaved, inverse: inverse)]
     case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return recurrent(x)
+    case .recurrentSequence(let sequence, let keeps): return sequence.decomposed(x, keeps: keeps)
+    case .recurrentSequenceGradient(let sequence): return sequence.decomposedGradient(x)
     case .optimizerStep(let rule): return rule.decomposed(x)
     }
   }
