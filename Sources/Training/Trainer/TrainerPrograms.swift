@@ -71,7 +71,7 @@ extension Trainer {
   private func trainBody(_ batch: TrainingBatch, _ change: Change) -> Tensor {
     let predictions = forward(batch.inputs)
     checkOutputs(predictions)
-    let loss = computeLoss(predictions, batch)
+    let loss = regularizedLoss(predictions, batch)
     var gradients = loss.gradients(for: optimizer.parameters, releasingHistory: true)
     withoutGradient {
       if change != .alone, let waiting = programs.waiting {
@@ -93,10 +93,17 @@ extension Trainer {
         case nil: break
         }
         optimizer.step(gradients)
+        if model.isConstrained { model.applyConstraints() }
       }
       note(loss, predictions, batch)
     }
     return loss.detached()
+  }
+
+  /// The loss with the penalties of the model's regularizers.
+  private func regularizedLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
+    let loss = computeLoss(predictions, batch)
+    return model.isRegularized ? loss + model.regularizationLoss().converted(to: loss.elementType) : loss
   }
 
   /// The bytes that a step of training on such a batch takes.
@@ -115,7 +122,7 @@ extension Trainer {
         withoutGradient {
           let predictions = self.forward(batch.inputs)
           self.checkOutputs(predictions)
-          let loss = self.computeLoss(predictions, batch)
+          let loss = self.regularizedLoss(predictions, batch)
           self.note(loss, predictions, batch)
           return loss
         }
