@@ -70,10 +70,14 @@ public class Variable: @unchecked Sendable {
       if let trace = Trace.active {
         if let computation { return computation.value() }
         let tensor = trace.read(self)
-        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
+        return ParameterPrecision.applied(
+          isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor, of: self)
       }
+      if let profiler = Profiler.active { profiler.onRead?(self) }
       while true {
-        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
+        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) {
+          return ParameterPrecision.applied(tensor, of: self)
+        }
         if let computation { return computation.value() }
         sched_yield()
       }

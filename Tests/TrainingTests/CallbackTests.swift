@@ -153,7 +153,7 @@ private final class Notes: Callback {
       spike = error as? SpikeDetection.Spike
     }
     #expect(spike?.batch == 6)
-    #expect(try String(contentsOfFile: scratch("skip.json"), encoding: .utf8) == "[5, 6]\n")
+    #expect(try String(contentsOfFile: scratch("skip.json"), encoding: .utf8) == "[5,6]\n")
   }
 
   /// After n steps the average is what the recurrence gives, and evaluations are done with it.

@@ -118,22 +118,22 @@ struct MetricCase: Sendable, CustomTestStringConvertible {
     .init("RecallTopK", "hot") { Recall(topK: 2) },
     .init("RecallTopKClass", "hot") { Recall(thresholds: [0.2], topK: 2, classID: 1) },
     .init("RecallClass", "hot") { Recall(classID: 3) },
-    .init("SensitivityAtSpecificity", "binary") { SensitivityAtSpecificity(specificity: 0.4) },
+    .init("SensitivityAtSpecificity", "binary") { SensitivityAtSpecificity(specificity: 0.37) },
     .init("SensitivityAtSpecificityClass", "hot") {
-      SensitivityAtSpecificity(specificity: 0.6, thresholdCount: 50, classID: 1)
+      SensitivityAtSpecificity(specificity: 0.57, thresholdCount: 50, classID: 1)
     },
-    .init("SensitivityAtSpecificityOne", "binary") { SensitivityAtSpecificity(specificity: 0.3, thresholdCount: 1) },
-    .init("SpecificityAtSensitivity", "binary") { SpecificityAtSensitivity(sensitivity: 0.4) },
+    .init("SensitivityAtSpecificityOne", "binary") { SensitivityAtSpecificity(specificity: 0.27, thresholdCount: 1) },
+    .init("SpecificityAtSensitivity", "binary") { SpecificityAtSensitivity(sensitivity: 0.37) },
     .init("SpecificityAtSensitivityClass", "hot") {
-      SpecificityAtSensitivity(sensitivity: 0.6, thresholdCount: 50, classID: 1)
+      SpecificityAtSensitivity(sensitivity: 0.57, thresholdCount: 50, classID: 1)
     },
-    .init("SpecificityAtSensitivityOne", "binary") { SpecificityAtSensitivity(sensitivity: 0.3, thresholdCount: 1) },
-    .init("PrecisionAtRecall", "binary") { PrecisionAtRecall(recall: 0.4) },
-    .init("PrecisionAtRecallClass", "hot") { PrecisionAtRecall(recall: 0.6, thresholdCount: 50, classID: 1) },
-    .init("PrecisionAtRecallOne", "binary") { PrecisionAtRecall(recall: 0.3, thresholdCount: 1) },
-    .init("RecallAtPrecision", "binary") { RecallAtPrecision(precision: 0.4) },
-    .init("RecallAtPrecisionClass", "hot") { RecallAtPrecision(precision: 0.6, thresholdCount: 50, classID: 1) },
-    .init("RecallAtPrecisionOne", "binary") { RecallAtPrecision(precision: 0.3, thresholdCount: 1) },
+    .init("SpecificityAtSensitivityOne", "binary") { SpecificityAtSensitivity(sensitivity: 0.27, thresholdCount: 1) },
+    .init("PrecisionAtRecall", "binary") { PrecisionAtRecall(recall: 0.37) },
+    .init("PrecisionAtRecallClass", "hot") { PrecisionAtRecall(recall: 0.57, thresholdCount: 50, classID: 1) },
+    .init("PrecisionAtRecallOne", "binary") { PrecisionAtRecall(recall: 0.27, thresholdCount: 1) },
+    .init("RecallAtPrecision", "binary") { RecallAtPrecision(precision: 0.37) },
+    .init("RecallAtPrecisionClass", "hot") { RecallAtPrecision(precision: 0.57, thresholdCount: 50, classID: 1) },
+    .init("RecallAtPrecisionOne", "binary") { RecallAtPrecision(precision: 0.27, thresholdCount: 1) },
   ]
 
   static let areas: [MetricCase] = [
@@ -180,8 +180,8 @@ struct MetricCase: Sendable, CustomTestStringConvertible {
     }
   }
 
-  /// Results after each batch are those of Keras in float64: 1e-9, since Keras holds some constants (log 2, results of IoU) in
-  /// float32 and takes other roads to the same sums. From float32 predictions some tens of roundings of 6e-8 arrive.
+  /// Results after each batch are those of Keras in float64: 1e-8, since Keras has log 2 and the quotients of IoU (2e-7) in
+  /// float32. From float32 predictions some tens of roundings of 6e-8 arrive.
   @Test(arguments: MetricCase.all, [ElementType.float64, .float32])
   func resultsAreThoseOfKeras(_ sample: MetricCase, _ type: ElementType) throws {
     let batches = try Self.batches(sample.data, type)
@@ -193,8 +193,9 @@ struct MetricCase: Sendable, CustomTestStringConvertible {
         metric.update(batch.predictions, batch.targets, sampleWeight: isWeighted ? batch.weights : nil)
         let (a, b) = (metric.result(), expected[i])
         #expect(a.shape == b.shape)
-        let tolerance = type == .float32 ? 1e-5 : sample.name.contains("IoU") ? 2e-7 : 1e-9
-        for (x, y) in zip(a.elements(as: Double.self), b.elements(as: Double.self)) where !(abs(x - y) <= tolerance * max(1, abs(y))) {
+        let tolerance = type == .float32 ? 1e-5 : sample.name.contains("IoU") ? 2e-7 : 1e-8
+        for (x, y) in zip(a.elements(as: Double.self), b.elements(as: Double.self))
+        where !(abs(x - y) <= tolerance * max(1, abs(y))) {
           Issue.record("\(key) after batch \(i): \(x), expected \(y)")
         }
       }
@@ -221,6 +222,50 @@ struct MetricCase: Sendable, CustomTestStringConvertible {
         let c = read().elements(as: Double.self)
         #expect(a.map(\.bitPattern) == c.map(\.bitPattern), "\(a) and read \(c), weighted \(isWeighted)")
       }
+    }
+  }
+
+  /// Large batches, which kernels share among threads and sum in blocks.
+  @Test func compiledUpdatesOfLargeBatchesAreTheSame() {
+    let generator = Generator(seed: 8)
+    let p = sigmoid(Tensor.randn([3001, 7], generator: generator))
+    let t = Tensor.bernoulli([3001, 7], probability: 0.4, generator: generator).converted(to: .float32)
+    let w = Tensor.rand([3001], generator: generator)
+    let make: [@Sendable () -> Metric] = [
+      { MeanSquaredError() }, { RootMeanSquaredError() }, { BinaryCrossEntropy() }, { CosineSimilarityMetric() },
+      { KLDivergence() }, { R2Score() }, { PearsonCorrelation() }, { F1Score() }, { AUC() },
+      { AUC(curve: .pr, multiLabel: true) },
+      { Precision(thresholds: [0.2, 0.3, 0.7]) }, { RecallAtPrecision(precision: 0.4) }, { BinaryIoU() }, { Mean() }, { Sum() },
+    ]
+    for make in make {
+      for isWeighted in [false, true] {
+        let (eager, compiled) = (make(), make())
+        let update = compile { (p: Tensor, t: Tensor, w: Tensor) in compiled.update(p, t, sampleWeight: isWeighted ? w : nil) }
+        for _ in 0..<2 {
+          eager.update(p, t, sampleWeight: isWeighted ? w : nil)
+          update(p, t, w)
+        }
+        let (a, b) = (eager.result().elements(as: Double.self), compiled.result().elements(as: Double.self))
+        #expect(a.map(\.bitPattern) == b.map(\.bitPattern), "\(eager.name): \(a) and \(b), weighted \(isWeighted)")
+      }
+    }
+  }
+
+  /// Variables that the first batch makes can be made for a saved state before.
+  @Test func savedStatesFindTheirVariables() {
+    let make: [@Sendable () -> Metric] = [
+      { F1Score() }, { R2Score() }, { AUC(multiLabel: true) }, { AUC() }, { MeanSquaredError() },
+    ]
+    let (p, t) = (Tensor([[0.2, 0.7], [0.9, 0.4]]), Tensor([[0.0, 1.0], [1.0, 1.0]]))
+    for make in make {
+      let (first, second) = (make(), make())
+      first.update(p, t)
+      let saved = Dictionary(uniqueKeysWithValues: first.namedVariables.map { ($0.name, $0.variable.value) })
+      second.build(like: saved)
+      for (name, variable) in second.namedVariables { variable.value = saved[name]! }
+      #expect(second.namedVariables.map(\.name) == first.namedVariables.map(\.name))
+      for metric in [first, second] { metric.update(t, p) }
+      #expect(first.result().floats == second.result().floats)
     }
   }
 

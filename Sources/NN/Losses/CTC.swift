@@ -3,8 +3,8 @@ import ApusTensor
 /// −log of the probability of a sequence of labels, summed over all its alignments with a longer sequence of frames:
 /// PyTorch's `ctc_loss` (Graves et al. 2006, connectionist temporal classification).
 ///
-/// The forward sums and, for the gradient, the backward sums are scans over time of operations over the whole batch and all
-/// labels. As PyTorch's, the gradient is that by the logits behind the log-probabilities: input and gradient of a log-softmax.
+/// The forward sums and, for the gradient, the backward sums are one scan over time of operations over the whole batch and all
+/// labels, in logarithms. As PyTorch's, the gradient is that by the logits behind the log-probabilities: input and gradient of a log-softmax.
 ///
 /// - Parameters:
 ///   - logProbs: log-probabilities [time, batch, classes], outputs of `logSoftmax`, or [time, classes].
@@ -111,12 +111,11 @@ private func rows(of targets: Tensor, _ counts: Tensor, _ batch: Int, hasBatch: 
 
 /// All ways of laying a sequence of labels along frames: at each frame one of the states blank, label 1, blank, label 2, …, blank.
 private struct Alignment {
-  /// The class of each state: int64 [batch, states]; and whether the state two before may come right before it.
-  let classOfState, skips: Tensor
-  /// Which state is the last one, as a mask [batch, states]; and which is the first.
-  let last, first: Tensor
-  let frameCounts: Tensor
-  let frames, classes: Int
+  /// The class of each state: int64 [batch, states].
+  let classOfState: Tensor
+  /// How many frames and labels each sample has: [batch].
+  let frameCounts, labelCounts: Tensor
+  let frames, classes, blank: Int
   /// Whether all frames of all samples count, as far as is known now.
   let isFull: Bool
 
@@ -125,18 +124,13 @@ private struct Alignment {
 
   init(_ labels: Tensor, _ labelCounts: Tensor, _ frameCounts: Tensor, frames: Int, classes: Int, blank: Int) {
     let (batch, room) = (labels.shape[0], labels.shape[1])
-    let states = 2 * room + 1
-    (self.frames, self.classes) = (frames, classes)
+    (self.frames, self.classes, self.blank) = (frames, classes, blank)
     // What fills up a row is no label.
     let isLabel = Tensor.arange(room) .< labelCounts.expanded(at: 1)
     let checked = `where`(isLabel, `where`(labels .< 0, classes, labels), blank)
     let pairs = stack([Tensor.full([batch, room], blank, .int64), checked], axis: 2).reshaped(batch, 2 * room)
     classOfState = concatenate([pairs, Tensor.full([batch, 1], blank, .int64)], axis: 1)
-    let before = classOfState.padded([(0, 0), (2, 0)], value: blank)[0..., ..<states]
-    skips = (classOfState .!= blank) .& (classOfState .!= before)
-    let places = Tensor.arange(states).expanded(at: 0)
-    last = places .== labelCounts.expanded(at: 1) * 2
-    first = (places .== 0).broadcast(to: [batch, states])
+    self.labelCounts = labelCounts
     self.frameCounts = minimum(frameCounts, frames)
     isFull = frameCounts.isConcrete && frameCounts.elements(as: Int.self).allSatisfy { $0 == frames }
   }
@@ -145,15 +139,16 @@ private struct Alignment {
   /// - Returns: [batch].
   func loss(_ x: Tensor, zeroInfinity: Bool) -> Tensor {
     customGradient([x], name: "ctcLoss") { inputs in
-      let forward = withoutGradient { alphas(inputs[0]) }
-      let loss = withoutGradient { self.loss(of: forward.last) }
+      let isWanted = isRecording && x.isTracked
+      let (last, all) = withoutGradient { sums(inputs[0], both: isWanted) }
+      let loss = withoutGradient { self.loss(of: last) }
       let isImpossible = isInfinite(loss)
       return (
         zeroInfinity ? `where`(isImpossible, 0, loss) : loss,
         { dy in
           // With gradients of gradients the sums belong to the history.
-          let sums = isRecording ? alphas(x) : forward
-          let share = posterior(x, sums.all, nll: isRecording ? self.loss(of: sums.last) : loss)
+          let again = isRecording ? sums(x, both: true) : (last, all)
+          let share = posterior(again.1, nll: isRecording ? self.loss(of: again.0) : loss)
           var slope = exp(x) - share
           if !zeroInfinity { slope = `where`(isImpossible.expanded(at: 0).expanded(at: 2), Double.nan, slope) }
           slope = slope * dy.expanded(at: 0).expanded(at: 2)
@@ -168,31 +163,66 @@ private struct Alignment {
   /// Which frames of each sample count: [time, batch].
   private var counted: Tensor { Tensor.arange(frames).expanded(at: 1) .< frameCounts.expanded(at: 0) }
 
-  /// The log-probability of each state's class at each frame: [time, batch, states].
-  private func emissions(_ x: Tensor) -> Tensor {
+  /// Each sample's last state: [batch, 1].
+  private var lastState: Tensor { labelCounts.expanded(at: 1) * 2 }
+  private var states: Tensor { Tensor.arange(classOfState.shape[1]).expanded(at: 0) }
+
+  /// Sums over alignments, in logarithms, along the frames, and backwards along them: the latter are the former of the reversed
+  /// labels along the reversed frames, so that one loop finds both.
+  /// - Returns: after the last frame over alignments that end in a state, [batch, states]; and after each frame, with the emission
+  ///   at it: [emissions, forward sums, backward sums], each [time, batch, states], of which the last is absent if not wanted.
+  private func sums(_ x: Tensor, both: Bool) -> (last: Tensor, all: [Tensor]) {
+    let batch = x.shape[1]
     let places = classOfState.expanded(at: 0).broadcast(to: Shape([frames] + Array(classOfState.shape)))
-    return maximum(x.gather(axis: 2, indices: places), Self.never)
+    let emissions = maximum(x.gather(axis: 2, indices: places), Self.never)
+    guard both else {
+      let (last, all) = scanned(emissions, classOfState, counted)
+      return (last, [emissions, all])
+    }
+    let order = `where`(states .<= lastState, lastState - states, states)
+    let (last, all) = scanned(
+      concatenate([emissions, backwards(emissions, order)], axis: 1),
+      concatenate([classOfState, classOfState.gather(axis: 1, indices: order)], axis: 0),
+      isFull ? counted : concatenate([counted, counted], axis: 1))
+    let parts = all.split([batch, batch], axis: 1)
+    return (last[..<batch], [emissions, parts[0], backwards(parts[1], order)])
   }
 
-  private func start(_ mask: Tensor, _ type: ElementType) -> Tensor {
-    `where`(mask, Tensor.zeros(mask.shape, type), Self.never)
+  /// With the frames that count, and the states in use, in reverse order.
+  private func backwards(_ x: Tensor, _ order: Tensor) -> Tensor {
+    let turned = x.gather(axis: 2, indices: order.expanded(at: 0).broadcast(to: x.shape))
+    if isFull { return turned.reversed(0) }
+    let time = Tensor.arange(frames).expanded(at: 1)
+    let places = `where`(counted, frameCounts.expanded(at: 0) - 1 - time, time)
+    return turned.gather(axis: 0, indices: places.expanded(at: 2).broadcast(to: x.shape))
   }
 
-  /// log of the sum over alignments of the frames so far that end in a state: after the last frame [batch, states], and after
-  /// each [time, batch, states].
-  private func alphas(_ x: Tensor) -> (last: Tensor, all: Tensor) {
-    let penalty = skipPenalty(skips, x.elementType)
-    let result = scan(start(first, x.elementType), over: [emissions(x), counted]) { (sum: Tensor, frame: [Tensor]) in
-      let next = frame[0] + Self.sum(sum, shifted(sum, by: 1), shifted(sum, by: 2) + penalty)
+  private func scanned(_ emissions: Tensor, _ classOfState: Tensor, _ counted: Tensor) -> (Tensor, Tensor) {
+    let type = emissions.elementType
+    // A label may follow on the one before it without a blank between them, unless it is the same.
+    let before = shifted(classOfState, by: 2, filler: Double(blank))
+    let isFree = (classOfState .!= blank) .& (classOfState .!= before)
+    let penalty = `where`(isFree, Tensor.zeros(isFree.shape, type), Self.never)
+    // Before the first frame all is in the first state.
+    let start = `where`((states .== 0).broadcast(to: isFree.shape), Tensor.zeros(isFree.shape, type), Self.never)
+    return scan(start, over: isFull ? [emissions] : [emissions, counted]) { (sum: Tensor, frame: [Tensor]) in
+      let (b, c) = (shifted(sum, by: 1), shifted(sum, by: 2) + penalty)
+      let top = maximum(maximum(sum, b), c).detached()
+      let next = log(exp(sum - top) + exp(b - top) + exp(c - top)) + top + frame[0]
       let kept = isFull ? next : `where`(frame[1].expanded(at: 1), next, sum)
       return (kept, kept)
     }
-    return (result.state, result.outputs)
+  }
+
+  /// Each row moved to the right.
+  private func shifted(_ x: Tensor, by shift: Int, filler: Double = never) -> Tensor {
+    if shift >= x.shape[1] { return Tensor.full(x.shape, filler, x.elementType) }
+    return x.padded([(0, 0), (shift, -shift)], value: filler)
   }
 
   /// −log of the probability of all alignments, which end in the last blank or the last label: [batch].
   private func loss(of sums: Tensor) -> Tensor {
-    let ends = last .| (shifted(last.converted(to: .int64), by: -1, filler: 0) .!= 0)
+    let ends = (states .== lastState) .| (states .== lastState - 1)
     let total = `where`(ends, sums, Self.never)
     let top = total.max(axis: 1, keepDims: true).detached()
     let loss = -(log(exp(total - top).sum(axis: 1)) + top.squeezed(1))
@@ -200,34 +230,13 @@ private struct Alignment {
   }
 
   /// The probability of each class at each frame, given the labels: [time, batch, classes].
-  private func posterior(_ x: Tensor, _ alphas: Tensor, nll: Tensor) -> Tensor {
-    let emissions = emissions(x)
-    // From a state two further on, where that may come right after this one.
-    let penalty = shifted(skipPenalty(skips, x.elementType), by: -2)
-    let betas = scan(start(last, x.elementType), over: [emissions, counted], reverse: true) { (sum: Tensor, frame: [Tensor]) in
-      let next = frame[0] + Self.sum(sum, shifted(sum, by: -1), shifted(sum, by: -2) + penalty)
-      let kept = isFull ? next : `where`(frame[1].expanded(at: 1), next, sum)
-      return (kept, kept)
-    }.outputs
+  private func posterior(_ sums: [Tensor], nll: Tensor) -> Tensor {
+    let (emissions, forward, backward) = (sums[0], sums[1], sums[2])
     // Both sums hold the emission at the frame.
-    let share = exp(alphas + betas - emissions + `where`(isInfinite(nll), 0, nll).expanded(at: 0).expanded(at: 2))
+    let logarithms = forward + backward - emissions + `where`(isInfinite(nll), 0, nll).expanded(at: 0).expanded(at: 2)
+    let counts = counted.expanded(at: 2) .& (states .<= lastState).expanded(at: 0)
+    let share = exp(`where`(counts, logarithms, Self.never))
     let places = classOfState.expanded(at: 0).broadcast(to: share.shape)
-    return Tensor.zeros([frames, x.shape[1], classes], x.elementType).scatterAdd(axis: 2, indices: places, values: share)
-  }
-
-  private func skipPenalty(_ skips: Tensor, _ type: ElementType) -> Tensor {
-    `where`(skips, Tensor.zeros(skips.shape, type), Self.never)
-  }
-
-  /// Each row moved to the right (to the left if negative).
-  private func shifted(_ x: Tensor, by shift: Int, filler: Double = never) -> Tensor {
-    if abs(shift) >= x.shape[1] { return Tensor.full(x.shape, filler, x.elementType) }
-    return x.padded([(0, 0), (shift, -shift)], value: filler)
-  }
-
-  /// log(eᵃ + eᵇ + eᶜ).
-  private static func sum(_ a: Tensor, _ b: Tensor, _ c: Tensor) -> Tensor {
-    let top = maximum(maximum(a, b), c).detached()
-    return log(exp(a - top) + exp(b - top) + exp(c - top)) + top
+    return Tensor.zeros([frames, share.shape[1], classes], share.elementType).scatterAdd(axis: 2, indices: places, values: share)
   }
 }

@@ -93,7 +93,9 @@ struct ClassRows {
     }
     inputShape = input.shape
     let place = axis ?? (input.rank == 1 ? 0 : 1)
-    guard (-input.rank..<input.rank).contains(place) else { stop("\(name): an input of shape \(input.shape) has no axis \(place)") }
+    guard (-input.rank..<input.rank).contains(place) else {
+      stop("\(name): an input of shape \(input.shape) has no axis \(place)")
+    }
     let axis = place < 0 ? place + input.rank : place
     classes = input.shape[axis]
     var target = input.shape

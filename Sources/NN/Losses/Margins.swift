@@ -49,7 +49,9 @@ public func multiMarginLoss(
   _ input: Tensor, _ target: Tensor, p: Int = 1, margin: Double = 1, weight: Tensor? = nil, reduction: Reduction = .mean
 ) -> Tensor {
   guard p == 1 || p == 2 else { stop("multiMarginLoss: p is \(p), expected 1 or 2") }
-  guard input.rank <= 2 else { stop("multiMarginLoss: takes [batch, classes] or [classes], got an input of shape \(input.shape)") }
+  guard input.rank <= 2 else {
+    stop("multiMarginLoss: takes [batch, classes] or [classes], got an input of shape \(input.shape)")
+  }
   let rows = ClassRows(input, "multiMarginLoss")
   let labels = rows.checked(labels: target)
   rows.checkRange(labels, nil)

@@ -37,7 +37,8 @@ func alike(_ name: String, _ inputs: (name: String, value: Tensor)...) -> [Tenso
   for other in inputs {
     guard other.value.shape == inputs[0].value.shape else {
       stop(
-        "\(name): \(inputs[0].name) has shape \(inputs[0].value.shape), \(other.name) \(other.value.shape); they must be the same")
+        "\(name): \(inputs[0].name) has shape \(inputs[0].value.shape), \(other.name) \(other.value.shape); they must be the same"
+      )
     }
     type = .promote(type, other.value.elementType)
   }

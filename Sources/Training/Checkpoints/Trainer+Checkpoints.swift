@@ -78,6 +78,9 @@ extension Trainer {
     } catch let error as LoadError { throw different(error.description) }
     optimizer.learningRates = rates
     RandomState(model).restore(checkpoint.tensors(under: "random"))
+    for (i, metric) in metrics.enumerated() {
+      metric.build(like: checkpoint.tensors(under: "gathered/\(2 + outputTrackers.count + i)"))
+    }
     for (prefix, variables) in gatheredVariables {
       let values = checkpoint.tensors(under: prefix)
       for (name, variable) in variables { if let value = values[name], value.type == variable.type { variable.value = value } }
@@ -102,7 +105,7 @@ extension Trainer {
 
   /// What metrics and trackers have gathered.
   private var gatheredVariables: [(prefix: String, variables: [(name: String, variable: Variable)])] {
-    let trackers: [Module] = [lossTracker] + outputTrackers
+    let trackers: [Module] = [lossTracker, lossScale] + outputTrackers
     return (trackers + metrics).enumerated().map { i, module in
       ("gathered/\(i)", module.namedVariables.map { ($0.name, $0.variable) })
     }

@@ -62,7 +62,13 @@ public final class AUC: Metric {
   }
 
   private func build(_ shape: Shape) {
-    (truePositives, falsePositives, trueNegatives, falseNegatives) = (gathered(shape), gathered(shape), gathered(shape), gathered(shape))
+    (truePositives, falsePositives, trueNegatives, falseNegatives) = (
+      gathered(shape), gathered(shape), gathered(shape), gathered(shape)
+    )
+  }
+
+  public override func build(like state: [String: Tensor]) {
+    if truePositives == nil, let saved = state["true_positives"], saved.rank == 2 { build(saved.shape) }
   }
 
   public override func update(_ predictions: Tensor, _ targets: Tensor, sampleWeight: Tensor? = nil) {

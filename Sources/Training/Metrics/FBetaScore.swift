@@ -24,11 +24,22 @@ public class FBetaScore: Metric {
 
   public init(average: ClassAverage = .none, beta: Double = 1, threshold: Double? = nil, name: String = "fbeta_score") {
     guard beta > 0 else { stop("FBetaScore: beta \(beta) is not positive") }
-    if let threshold, !(threshold > 0 && threshold <= 1) { stop("FBetaScore: threshold \(threshold) is not above 0 and at most 1") }
+    if let threshold, !(threshold > 0 && threshold <= 1) {
+      stop("FBetaScore: threshold \(threshold) is not above 0 and at most 1")
+    }
     self.average = average
     self.beta = beta
     self.threshold = threshold
     super.init(name: name)
+  }
+
+  private final func build(_ shape: Shape) {
+    (truePositives, falsePositives) = (gathered(shape), gathered(shape))
+    (falseNegatives, intermediateWeights) = (gathered(shape), gathered(shape))
+  }
+
+  public final override func build(like state: [String: Tensor]) {
+    if truePositives == nil, let saved = state["true_positives"] { build(saved.shape) }
   }
 
   public final override func update(_ predictions: Tensor, _ targets: Tensor, sampleWeight: Tensor? = nil) {
@@ -38,11 +49,7 @@ public class FBetaScore: Metric {
         "metric \(name): takes predictions and targets [batch, classes], got shapes \(predictions.shape) and \(targets.shape)")
     }
     let shape: Shape = average == .micro ? [] : [x.shape[1]]
-    if truePositives == nil {
-      untraced {
-        (truePositives, falsePositives, falseNegatives, intermediateWeights) = (gathered(shape), gathered(shape), gathered(shape), gathered(shape))
-      }
-    }
+    if truePositives == nil { untraced { build(shape) } }
     guard let truePositives, let falsePositives, let falseNegatives, let intermediateWeights, truePositives.shape == shape else {
       stop("metric \(name): predictions of shape \(predictions.shape) after batches of other classes")
     }

@@ -96,7 +96,8 @@ extension Metric {
       if values.rank > w.rank { values = reduce(values, Array(w.rank..<values.rank)) }
       guard Shape.broadcast(w.shape, values.shape) == values.shape else {
         stop(
-          "metric \(name): sampleWeight has shape \(sampleWeight?.shape ?? []), which does not fit values of shape \(values.shape)")
+          "metric \(name): sampleWeight has shape \(sampleWeight?.shape ?? []), which does not fit values of shape \(values.shape)"
+        )
       }
       w = w.broadcast(to: values.shape)
       values = values * w

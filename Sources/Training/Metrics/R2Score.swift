@@ -28,15 +28,19 @@ public final class R2Score: Metric {
     super.init(name: name)
   }
 
+  private func build(_ shape: Shape) {
+    (squaredSum, sum, totalMSE, count) = (gathered(shape), gathered(shape), gathered(shape), gathered(shape))
+  }
+
+  public override func build(like state: [String: Tensor]) {
+    if sum == nil, let saved = state["sum"] { build(saved.shape) }
+  }
+
   public override func update(_ predictions: Tensor, _ targets: Tensor, sampleWeight: Tensor? = nil) {
     let (x, t) = alignedRows(predictions.detached(), targets.detached())
     guard x.rank == 2 else { stop("metric \(name): takes [batch, outputs], got predictions of shape \(predictions.shape)") }
     let outputs = x.shape[1]
-    if sum == nil {
-      untraced {
-        (squaredSum, sum, totalMSE, count) = (gathered([outputs]), gathered([outputs]), gathered([outputs]), gathered([outputs]))
-      }
-    }
+    if sum == nil { untraced { build([outputs]) } }
     guard let squaredSum, let sum, let totalMSE, let count, sum.shape == [outputs] else {
       stop("metric \(name): predictions of shape \(predictions.shape) after batches of \(sum?.shape[0] ?? 0) outputs")
     }

@@ -12,6 +12,7 @@ extension Trainer {
   public nonisolated(nonsending) final func evaluate(
     _ data: any TrainingData, batchSize: Int = 32, steps: Int? = nil, callbacks: [Callback] = [], verbose: Verbosity = .silent
   ) async throws -> Logs {
+    try checkBatchSize(batchSize)
     await Task.yield()
     let source = data.batchSource(BatchRequest(batchSize: batchSize))
     try source.checkNotEmpty("evaluate")
@@ -26,6 +27,7 @@ extension Trainer {
   public nonisolated(nonsending) final func predictAll(
     _ data: any TrainingData, batchSize: Int = 32, steps: Int? = nil, callbacks: [Callback] = [], verbose: Verbosity = .silent
   ) async throws -> [Tensor] {
+    try checkBatchSize(batchSize)
     await Task.yield()
     let source = data.batchSource(BatchRequest(batchSize: batchSize))
     try source.checkNotEmpty("predict")

@@ -55,6 +55,8 @@ extension Trainer {
     batchSize: Int = 32, shuffle: Bool = true, initialEpoch: Int = 0, stepsPerEpoch: Int? = nil, validationSteps: Int? = nil,
     validationBatchSize: Int? = nil, validationFrequency: Int = 1, resume: String? = nil, verbose: Verbosity = .automatic
   ) async throws -> History {
+    try checkBatchSize(batchSize)
+    try checkBatchSize(validationBatchSize ?? batchSize)
     let overfits = options.overfitBatches != nil
     let source = data.batchSource(BatchRequest(batchSize: batchSize, shuffle: shuffle && !overfits))
     // Data that is no loader with passes of its own: each `fit` goes on with new orders.
@@ -96,6 +98,10 @@ extension Trainer {
     }
     try source.checkNotEmpty("fit")
     try checkNames()
+  }
+
+  final func checkBatchSize(_ size: Int) throws {
+    guard size > 0 else { throw TrainingError.invalidArgument("the batch size is \(size)") }
   }
 
   /// - Throws: ``TrainingError/duplicateName(_:)``.
@@ -182,6 +188,7 @@ extension Trainer {
       let known = limit ?? run.source.batchCount
       // What waits is applied with the last batch of an epoch, where it is known to be the last.
       lastBatchCount = batch.count
+      if inputTypes.isEmpty { inputTypes = batch.inputs.map(\.type) }
       lastLoss = try train(batch, isLast: known.map { position.batch + 1 >= $0 } ?? false)
       position.batch += 1
       position.batchInPass += 1

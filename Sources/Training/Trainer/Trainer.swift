@@ -43,7 +43,10 @@ open class Trainer {
   public final internal(set) var lastLoss: Tensor?
   /// The examples in the last batch.
   public final internal(set) var lastBatchCount = 0
+  /// What the first batch's inputs were like.
+  final var inputTypes: [TensorType] = []
 
+  final let lossScale = LossScale()
   final let lossTracker = LossTracker()
   /// The loss of each output, where there are several.
   final let outputTrackers: [LossTracker]

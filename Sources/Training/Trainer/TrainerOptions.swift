@@ -26,6 +26,24 @@ public struct TrainerOptions: Sendable {
     case norm(Double)
   }
 
+  /// The type of what a model computes.
+  public enum Precision: Sendable, Hashable {
+    case float32
+    /// Mixed precision: parameters and inputs are read as bfloat16.
+    case bfloat16
+    /// Mixed precision with dynamic loss scaling: gradients are those of the loss times a scale, which is halved where they are not
+    /// finite (that step is left out) and doubled after 2,000 steps without that (Micikevicius et al. 2018).
+    case float16
+
+    var elementType: ElementType? {
+      switch self {
+      case .float32: nil
+      case .bfloat16: .bfloat16
+      case .float16: .float16
+      }
+    }
+  }
+
   /// Operation by operation instead of one compiled program: slower, for looking into.
   public var runEagerly = false
   /// Every result is checked, and the operation that first makes a NaN stops the program with its name and place; implies
@@ -36,6 +54,8 @@ public struct TrainerOptions: Sendable {
   /// Batches whose gradients are averaged for one change of the parameters.
   public var gradientAccumulation = 1
   public var clipping: Clipping?
+  /// In what the model computes. Parameters, optimizer and loss stay float32.
+  public var precision = Precision.float32
   /// How much the examples of each class count in the loss and in weighted metrics; 1 for classes that are not named.
   public var classWeights: [Int: Double]?
 
@@ -54,6 +74,6 @@ public struct TrainerOptions: Sendable {
 
   /// What decides the compiled programs.
   var program: [AnyHashable] {
-    [runEagerly, detectAnomaly, clipping, classWeights]
+    [runEagerly, detectAnomaly, clipping, classWeights, precision]
   }
 }

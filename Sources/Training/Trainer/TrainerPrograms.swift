@@ -10,6 +10,10 @@ struct TrainerPrograms {
   var accumulate: ((TrainingBatch) -> Tensor)?
   /// As `train`, with the gradients that wait.
   var trainAccumulated: ((TrainingBatch) -> Tensor)?
+  /// Whether the gradients that wait are finite, and the changes of parameters and loss scale if they are or are not.
+  var waitingIsFinite: (() -> Tensor)?
+  var applyWaiting: (() -> Void)?
+  var dropWaiting: (() -> Void)?
   var test: ((TrainingBatch) -> Tensor)?
   var predict: ((TrainingBatch) -> [Tensor])?
   /// Sums of gradients that wait for a change of the parameters, one for each of the optimizer's.
@@ -46,7 +50,7 @@ extension Trainer {
         position.optimizerStep += 1
       }
     }
-    if changes && position.accumulated == 1 && wanted == 1 {
+    if changes && position.accumulated == 1 && wanted == 1 && options.precision != .float16 {
       if let program = programs.train { return program(batch) }
       let program = program("train step") { [unowned self] in self.trainBody($0, .alone) }
       programs.train = program
@@ -54,6 +58,13 @@ extension Trainer {
     }
     if programs.waiting == nil {
       programs.waiting = optimizer.parameters.map { Variable(Tensor.zeros($0.shape, $0.elementType).contiguous()) }
+    }
+    if options.precision == .float16 {
+      let program = programs.accumulate ?? self.program("accumulate") { [unowned self] in self.trainBody($0, .waiting) }
+      programs.accumulate = program
+      let loss = program(batch)
+      if changes { applyWaiting() }
+      return loss
     }
     if changes {
       let program =
@@ -69,10 +80,9 @@ extension Trainer {
   private enum Change { case alone, waiting, withThoseThatWait }
 
   private func trainBody(_ batch: TrainingBatch, _ change: Change) -> Tensor {
-    let predictions = forward(batch.inputs)
-    checkOutputs(predictions)
-    let loss = regularizedLoss(predictions, batch)
-    var gradients = loss.gradients(for: optimizer.parameters, releasingHistory: true)
+    let predictions = outputs(for: batch)
+    let loss = totalLoss(predictions, batch)
+    var gradients = gradients(of: loss)
     withoutGradient {
       if change != .alone, let waiting = programs.waiting {
         let share = Tensor.host("1 / gradientAccumulation") { [unowned self] in [1 / Double(self.options.gradientAccumulation)] }
@@ -87,23 +97,109 @@ extension Trainer {
         }
       }
       if change != .waiting {
-        switch options.clipping {
-        case .norm(let limit): gradients.clip(norm: limit)
-        case .value(let limit): gradients.clip(value: limit)
-        case nil: break
-        }
-        optimizer.step(gradients)
-        if model.isConstrained { model.applyConstraints() }
+        optimize(by: gradients)
       }
       note(loss, predictions, batch)
     }
     return loss.detached()
   }
 
-  /// The loss with the penalties of the model's regularizers.
-  private func regularizedLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
+  /// The model's outputs, computed in the wanted precision; float32 for the loss.
+  private func outputs(for batch: TrainingBatch) -> [Tensor] {
+    var predictions: [Tensor]
+    if let type = options.precision.elementType {
+      let inputs = batch.inputs.map { $0.elementType == .float32 ? $0.converted(to: type) : $0 }
+      predictions = withParameters(as: type) { forward(inputs) }
+      predictions = predictions.map { $0.elementType == type ? $0.converted(to: .float32) : $0 }
+    } else {
+      predictions = forward(batch.inputs)
+    }
+    guard predictions.count == outputs.count else {
+      stop("Trainer: the model gave \(predictions.count) outputs, \(outputs.count) were declared")
+    }
+    return predictions
+  }
+
+  /// By the optimizer's parameters; times the loss scale in float16.
+  private func gradients(of loss: Tensor) -> Gradients {
+    guard let type = options.precision.elementType else {
+      return loss.gradients(for: optimizer.parameters, releasingHistory: true)
+    }
+    let scale = type == .float16 ? lossScale.scale.value.converted(to: loss.elementType).broadcast(to: loss.shape) : nil
+    // What is computed again on the way back reads parameters as the first time.
+    return withParameters(as: type) {
+      loss.gradients(for: optimizer.parameters, cotangent: scale, releasingHistory: true)
+    }
+  }
+
+  private func optimize(by gradients: Gradients) {
+    var gradients = gradients
+    switch options.clipping {
+    case .norm(let limit): gradients.clip(norm: limit)
+    case .value(let limit): gradients.clip(value: limit)
+    case nil: break
+    }
+    optimizer.step(gradients)
+    if model.isConstrained { model.applyConstraints() }
+  }
+
+  /// The loss with the penalties of regularizers, which Keras's losses have too, in evaluation as well.
+  private func totalLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
     let loss = computeLoss(predictions, batch)
     return model.isRegularized ? loss + model.regularizationLoss().converted(to: loss.elementType) : loss
+  }
+
+  /// Changes the parameters by the gradients that wait, which were scaled, unless one is not finite.
+  private func applyWaiting() {
+    guard let waiting = programs.waiting else { return }
+    func program(_ name: String, _ body: @escaping () -> Void) -> () -> Void {
+      if options.runEagerly || options.detectAnomaly { return { withoutGradient(body) } }
+      let program = compile(name) { withoutGradient(body) }
+      return { program() }
+    }
+    let isFinite =
+      programs.waitingIsFinite
+      ?? {
+        let program = compile("gradients are finite") { () -> Tensor in
+          withoutGradient {
+            let parts = waiting.map { ApusTensor.isFinite($0.value).all().reshaped([1]) }
+            return concatenate(parts).all()
+          }
+        }
+        return { program() }
+      }()
+    programs.waitingIsFinite = isFinite
+    if isFinite().item(as: Bool.self) {
+      let apply =
+        programs.applyWaiting
+        ?? program("optimizer step") { [unowned self] in
+          let scale = lossScale.scale.value
+          let gradients = zip(optimizer.parameters, waiting).map { parameter, sum -> Tensor? in
+            // Read, so that freezing is another program.
+            _ = parameter.value
+            return parameter.isTrainable ? sum.value / scale.converted(to: sum.elementType) : nil
+          }
+          optimize(by: Gradients(variables: optimizer.parameters, values: gradients))
+          let steps = lossScale.steps.value + 1
+          let grows = steps .>= LossScale.growthSteps
+          lossScale.scale.value = `where`(grows, scale * 2, scale)
+          lossScale.steps.value = `where`(grows, 0, steps)
+          for variable in waiting { variable.value = Tensor.zeros(variable.shape, variable.elementType) }
+        }
+      programs.applyWaiting = apply
+      apply()
+    } else {
+      let drop =
+        programs.dropWaiting
+        ?? program("leave a step out") { [unowned self] in
+          lossScale.scale.value = lossScale.scale.value * 0.5
+          lossScale.steps.value = Tensor(0)
+          for variable in waiting { variable.value = Tensor.zeros(variable.shape, variable.elementType) }
+        }
+      programs.dropWaiting = drop
+      drop()
+      position.optimizerStep -= 1
+    }
   }
 
   /// The bytes that a step of training on such a batch takes.
@@ -120,9 +216,8 @@ extension Trainer {
       programs.test
       ?? self.program("test step") { [unowned self] batch in
         withoutGradient {
-          let predictions = self.forward(batch.inputs)
-          self.checkOutputs(predictions)
-          let loss = self.regularizedLoss(predictions, batch)
+          let predictions = self.outputs(for: batch)
+          let loss = self.totalLoss(predictions, batch)
           self.note(loss, predictions, batch)
           return loss
         }
@@ -135,7 +230,7 @@ extension Trainer {
   final func predict(_ batch: TrainingBatch) throws -> [Tensor] {
     try check(batch, needsTargets: false)
     if programs.predict == nil {
-      let body = { [unowned self] (batch: TrainingBatch) -> [Tensor] in withoutGradient { self.forward(batch.inputs) } }
+      let body = { [unowned self] (batch: TrainingBatch) -> [Tensor] in withoutGradient { self.outputs(for: batch) } }
       if options.detectAnomaly {
         programs.predict = { batch in withAnomalyDetection { body(batch) } }
       } else if options.runEagerly {
@@ -171,12 +266,6 @@ extension Trainer {
     }
     if let weight = batch.sampleWeight, weight.shape != [count] {
       throw TrainingError.batchMismatch("sample weights have shape \(weight.shape), a batch \(count) examples")
-    }
-  }
-
-  private func checkOutputs(_ predictions: [Tensor]) {
-    guard predictions.count == outputs.count else {
-      stop("Trainer: the model gave \(predictions.count) outputs, \(outputs.count) were declared")
     }
   }
 

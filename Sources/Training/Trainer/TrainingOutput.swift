@@ -34,6 +34,14 @@ public struct TrainingOutput {
   }
 }
 
+/// What a loss is multiplied by, so that gradients in float16 do not vanish.
+final class LossScale: Module {
+  static let growthSteps = 2000
+  let scale = Variable(Tensor.full([], 32_768, .float32))
+  /// Steps since the scale was changed.
+  let steps = Variable(Tensor(0))
+}
+
 /// The mean of a loss over examples, kept in variables so that no step waits for it.
 final class LossTracker: Module {
   /// float64: sums over an epoch of small steps.

@@ -1,12 +1,14 @@
-"""Makes more_losses.safetensors beside this script with PyTorch and Keras: `python make_more_losses.py` (torch, keras, safetensors).
+"""Makes more_losses.safetensors beside this script with PyTorch and Keras: `python make_more_losses.py` (torch, keras, tensorflow,
+safetensors).
 
 Everything is float64. Keys, for CASE.REDUCTION: /x.I inputs, /dx.I gradients by them, /y output, /dy the gradient that arrives;
 CASE/NAME what else goes in.
 """
 import os
 
-os.environ["KERAS_BACKEND"] = "torch"
+os.environ["KERAS_BACKEND"] = "tensorflow"  # On PyTorch Keras takes means in float32.
 import keras
+import tensorflow
 import torch
 from torch.nn import functional as F
 from safetensors.torch import save_file
@@ -44,8 +46,16 @@ def torch_case(name, f, *inputs, target=None, reductions=("mean", "sum", "none")
 
 def keras_case(name, make, x, target):
     """make(reduction) is a Keras loss."""
-    names = {"mean": "sum_over_batch_size", "sum": "sum", "none": None}
-    case(name, lambda x, reduction: make(names[reduction])(target, x), x, t=target)
+    for reduction, how in {"mean": "sum_over_batch_size", "sum": "sum", "none": None}.items():
+        with tensorflow.GradientTape() as tape:
+            variable = tensorflow.Variable(x.numpy())
+            y = make(how)(target.numpy(), variable)
+            dy = torch.randn(tuple(y.shape))
+            total = tensorflow.reduce_sum(y * dy.numpy())
+        key = f"{name}.{reduction}"
+        tensors[f"{key}/y"], tensors[f"{key}/dy"] = torch.from_numpy(y.numpy()) if y.ndim else torch.tensor(float(y)), dy
+        tensors[f"{key}/dx.0"] = torch.from_numpy(tape.gradient(total, variable).numpy())
+    tensors[f"{name}/x.0"], tensors[f"{name}/t"] = x, target
 
 
 P = torch_case
@@ -146,15 +156,24 @@ K("binaryFocalCrossEntropyAll", lambda how: L.BinaryFocalCrossentropy(
     apply_class_balancing=True, alpha=0.4, gamma=1.5, from_logits=True, label_smoothing=0.1, reduction=how), values, (signs + 1) / 2)
 K("categoricalFocalCrossEntropy", lambda how: L.CategoricalFocalCrossentropy(reduction=how), p * 2, hot)
 K("categoricalFocalCrossEntropyAll", lambda how: L.CategoricalFocalCrossentropy(
-    alpha=[0.2, 0.5, 0.3], gamma=1.5, from_logits=True, label_smoothing=0.1, reduction=how), values, hot)
+    alpha=[0.25, 0.5, 0.375], gamma=1.5, from_logits=True, label_smoothing=0.1, reduction=how), values, hot)
 K("categoricalCrossEntropy", lambda how: L.CategoricalCrossentropy(label_smoothing=0.1, reduction=how), p * 2, hot)
-K("categoricalCrossEntropyLogits", lambda how: L.CategoricalCrossentropy(from_logits=True, reduction=how), values, q)
+K("categoricalCrossEntropyLogits", lambda how: L.CategoricalCrossentropy(from_logits=True, reduction=how), values, torch.softmax(r(4, 3), 1))
 third = torch.tensor([2, 0, 1, 1])
 K("sparseCategoricalCrossEntropy", lambda how: L.SparseCategoricalCrossentropy(reduction=how), p, third)
 K("sparseCategoricalCrossEntropyIgnored", lambda how: L.SparseCategoricalCrossentropy(
     from_logits=True, ignore_class=-1, reduction=how), r(2, 4, 3), torch.tensor([[2, -1, 1, 0], [-1, -1, 2, 2]]))
 K("categoricalGeneralizedCrossEntropy", lambda how: L.CategoricalGeneralizedCrossEntropy(q=0.7, reduction=how), p, third)
 K("ctc", lambda how: L.CTC(reduction=how), r(3, 7, 5), torch.tensor([[1, 2, 2, 0], [3, 1, 4, 2], [4, 0, 0, 0]]))
+
+# Cross entropy of images with everything at once.
+share = torch.softmax(r(2, 3, 2, 4), 1)
+P("crossEntropySoftImage", lambda x, t, reduction: F.cross_entropy(x, t, weight=w3, label_smoothing=0.2, reduction=reduction),
+  r(2, 3, 2, 4), target=share, w=w3)
+pixels = torch.randint(0, 3, (2, 2, 4))
+pixels[1, 0, 3] = -7
+P("nllLossImageWeighted", lambda x, t, reduction: F.nll_loss(x, t, weight=w3, ignore_index=-7, reduction=reduction),
+  torch.log_softmax(r(2, 3, 2, 4), 1), target=pixels, w=w3)
 
 save_file({key: value.detach().clone().contiguous() for key, value in tensors.items()},
           os.path.join(os.path.dirname(os.path.abspath(__file__)), "more_losses.safetensors"))
