@@ -68,6 +68,13 @@ open class Trainer {
     ) { [model($0[0])] }
   }
 
+  /// A graph of layers with any number of inputs and outputs, in the graph's order.
+  public convenience init(
+    _ model: Model, optimizer: Optimizer, outputs: [TrainingOutput], options: TrainerOptions = TrainerOptions()
+  ) {
+    self.init(model, optimizer: optimizer, outputs: outputs, options: options) { model($0) }
+  }
+
   /// A model of any number of inputs and outputs.
   /// - Parameters:
   ///   - model: holds the parameters and the mode.
@@ -97,7 +104,7 @@ open class Trainer {
   /// The model's outputs for these inputs.
   open func forward(_ inputs: [Tensor]) -> [Tensor] { forwardFunction(inputs) }
 
-  /// The loss that is minimized, without regularization: a scalar. Runs inside of the compiled step.
+  /// The loss that is minimized, without the penalties of regularizers, which are added to it: a scalar. Runs inside of the compiled step.
   open func computeLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
     let losses = outputLosses(predictions, batch)
     for (tracker, loss) in zip(outputTrackers, losses) { tracker.update(loss, count: batch.count) }
