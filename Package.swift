@@ -19,7 +19,10 @@ let package = Package(
     .executable(name: "apus", targets: ["apus"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    // The pages of `apus board`; no library target depends on it.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.20.0", traits: []),
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
   ],
   targets: [
     .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
@@ -46,10 +49,18 @@ let package = Package(
         "ApusTensor", "ApusNN", "ApusText", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport",
       ],
       path: "Sources/Apus", swiftSettings: strict),
+    .target(
+      name: "ApusBoard",
+      dependencies: [
+        "ApusFormats", "ApusCPU", .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Sources/Board", resources: [.embedInCode("Page")], swiftSettings: strict),
     .executableTarget(
       name: "apus",
       dependencies: [
-        "Apus", "CApusKernels", "ApusCPU", "ApusTensor", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Apus", "ApusBoard", "CApusKernels", "ApusCPU", "ApusTensor",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/CLI", swiftSettings: strict),
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], exclude: ["optimizers.py"], swiftSettings: strict),
@@ -82,6 +93,7 @@ let package = Package(
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "BoardTests", dependencies: ["ApusBoard", "ApusFormats", "ApusTensor"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]
 )
@@ -93,8 +105,10 @@ if let value = Context.environment["APUS_TESTS"] {
   package.targets.removeAll { $0.type == .test && !names.contains($0.name) }
   if !names.contains("CLITests") {
     package.products = []
-    package.dependencies = []
     package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
+    let needsPages = names.contains("BoardTests")
+    package.dependencies.removeAll { _ in !needsPages }
+    package.targets.removeAll { !needsPages && $0.name == "ApusBoard" }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift

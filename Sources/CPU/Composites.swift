@@ -70,6 +70,8 @@ extension CPU {
     case .lstmCellGradient: run(lstmCellGradient: inputs, out)
     case .gruCell: run(gruCell: inputs, out[0])
     case .gruCellGradient: run(gruCellGradient: inputs, out)
+    case .recurrentSequence(let sequence, _): run(sequence: sequence, inputs, out)
+    case .recurrentSequenceGradient(let sequence): run(sequenceGradient: sequence, inputs, out)
     case .optimizerStep(let rule): run(optimizerStep: rule, inputs, out)
     }
   }

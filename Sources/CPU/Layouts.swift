@@ -97,7 +97,7 @@ extension CPU {
       case .rope: return [rowsInOrder(of: inputs[0], types[0])]
       case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .layerNorm, .layerNormGradient, .rmsNorm,
         .rmsNormGradient, .softmaxCrossEntropy, .softmaxCrossEntropyGradient, .linear, .lstmCell, .lstmCellGradient, .gruCell,
-        .gruCellGradient, .optimizerStep:
+        .gruCellGradient, .recurrentSequence, .recurrentSequenceGradient, .optimizerStep:
         return types.map { CPUArray(abstract: $0) }
       }
     case .bitcast, .fill, .iota, .random, .constant, .broadcast, .reshape, .transpose, .slice, .pad, .reverse, .dynamicSlice,
@@ -128,6 +128,8 @@ extension CPU {
       case .batchNorm, .batchNormInference: i > 0
       case .batchNormGradient: i > 1
       case .attentionGradient: i == 5
+      case .recurrentSequence: i != 1
+      case .recurrentSequenceGradient(let sequence): i > 0 && i != sequence.gradientWeight
       case .linear, .attention, .rope: false
       }
     case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .constant, .broadcast,

@@ -97,12 +97,15 @@ extension Operation {
     case .attention, .attentionGradient: return try inferAttention(composite, inputs)
     case .rope: return [try inferRope(inputs)]
     case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient: return try inferRecurrent(composite, inputs)
+    case .recurrentSequence(let sequence, let keeps): return try inferSequence(sequence, keeps: keeps, inputs)
+    case .recurrentSequenceGradient(let sequence): return try inferSequenceGradient(sequence, inputs)
     case .optimizerStep(let rule):
       let count = 2 + rule.stateCount
       try expect(inputs, count + 2)
       try require(x.elementType == .float32 || x.elementType == .float64, "takes float32 or float64, got \(x.elementType)")
       for i in 1..<count { try require(inputs[i] == x, "operand \(i) is \(inputs[i]), the parameter \(x)") }
-      try require(inputs[count] == TensorType([2], .float64), "the options must be float64[2], got \(inputs[count])")
+      let options = TensorType([rule.optionCount], .float64)
+      try require(inputs[count] == options, "the options must be \(options), got \(inputs[count])")
       try require(inputs[count + 1] == TensorType([], .int64), "the step must be an int64 scalar, got \(inputs[count + 1])")
       return Array(repeating: x, count: 1 + rule.stateCount)
     }

@@ -352,8 +352,12 @@ public enum Composite: Sendable, Hashable {
   case gruCell
   /// `(dy, inputGates, hiddenGates, hidden)`: results dinputGates, dhiddenGates, dhidden.
   case gruCellGradient
-  /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay), step: int64 [] (Adam: 1 at the first))`:
-  /// results the new parameter and states.
+  /// A recurrent layer over a whole sequence, in one direction; see ``RecurrentSequence`` for operands and results. With `keeps`
+  /// come the results that its gradient reads.
+  case recurrentSequence(RecurrentSequence, keeps: Bool)
+  case recurrentSequenceGradient(RecurrentSequence)
+  /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay; NAdam [3]: and the product of the momentum
+  /// factors so far), step: int64 [] (1 at the first))`: results the new parameter and states.
   case optimizerStep(OptimizerRule)
 
   public var name: String {
@@ -379,20 +383,87 @@ public enum Composite: Sendable, Hashable {
     case .lstmCellGradient: "lstmCellGradient"
     case .gruCell: "gruCell"
     case .gruCellGradient: "gruCellGradient"
+    case .recurrentSequence(let sequence, _): "\(sequence.kind)Sequence"
+    case .recurrentSequenceGradient(let sequence): "\(sequence.kind)SequenceGradient"
     case .optimizerStep(let rule): "\(rule.kind)Step"
     }
   }
 }
 
+/// A recurrent layer's walk over a sequence, once the products of all its inputs are made.
+///
+/// Gates are [steps, batch, gates · hidden], in the order of the cells (``Composite/lstmCell``, ``Composite/gruCell``); states
+/// [batch, hidden]; `mask` bool [steps, batch], or left out: where it is false, a row keeps its states and its output is zero, so
+/// that a row's last state is the one at its own end, in both directions.
+///
+/// | kind | operands | results | and with `keeps` |
+/// |---|---|---|---|
+/// | lstm | gates, weight, hidden, cell, mask? | y, hidden, cell | hidden before each step, cell before it, i f g o |
+/// | gru | gates, weight, bias, hidden, mask? | y, hidden | hidden before each step, r z n and the product's part of n |
+/// | tanh, relu | gates, weight, hidden, mask? | y, hidden | hidden before each step |
+///
+/// weight: [gates · hidden, hidden]; bias: [gates · hidden]. Gradients:
+///
+/// | kind | operands | results |
+/// |---|---|---|
+/// | lstm | dy, dhidden, dcell, weight, cell before, i f g o, mask? | dgates, dhidden, dcell |
+/// | gru | dy, dhidden, weight, hidden before, r z n …, mask? | dgates, dproduct, dhidden |
+/// | tanh, relu | dy, dhidden, weight, y, mask? | dgates, dhidden |
+///
+/// The weight's gradient is one product over all steps: dgatesᵀ (of the GRU: dproductᵀ) times the hidden states before each step.
+public struct RecurrentSequence: Sendable, Hashable {
+  /// tanh, relu: h' = tanh or relu of the one gate (Elman 1990).
+  public enum Kind: Sendable, Hashable, CaseIterable { case lstm, gru, tanh, relu }
+  public var kind: Kind
+  /// The last step comes first.
+  public var reverse: Bool
+
+  public init(_ kind: Kind, reverse: Bool) {
+    self.kind = kind
+    self.reverse = reverse
+  }
+
+  public var gates: Int {
+    switch kind {
+    case .lstm: 4
+    case .gru: 3
+    case .tanh, .relu: 1
+    }
+  }
+  /// Without a mask.
+  public var operandCount: Int { kind == .lstm || kind == .gru ? 4 : 3 }
+  public var resultCount: Int { kind == .lstm ? 3 : 2 }
+  public var keptCount: Int {
+    switch kind {
+    case .lstm: 3
+    case .gru: 2
+    case .tanh, .relu: 1
+    }
+  }
+  public var gradientOperandCount: Int {
+    switch kind {
+    case .lstm: 6
+    case .gru: 5
+    case .tanh, .relu: 4
+    }
+  }
+  public var gradientResultCount: Int { kind == .tanh || kind == .relu ? 2 : 3 }
+  /// Where the gradient's operands have the weight.
+  public var gradientWeight: Int { kind == .lstm ? 3 : 2 }
+}
+
 /// How an optimizer changes one parameter; formulas are those of the NN room's optimizers.
 public struct OptimizerRule: Sendable, Hashable {
-  public enum Kind: Sendable, Hashable { case sgd, adam, rmsprop }
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    case sgd, adam, rmsprop, adamax, nadam, radam, adagrad, adadelta, lion
+  }
   public var kind: Kind
-  /// Of SGD and RMSprop.
+  /// Of SGD and RMSprop; NAdam's momentum decay.
   public var momentum = 0.0
+  /// Of SGD; Adagrad's decay of the learning rate.
   public var dampening = 0.0
   public var beta1 = 0.0
-  /// RMSprop's alpha is this too.
+  /// RMSprop's alpha and Adadelta's rho are this too.
   public var beta2 = 0.0
   public var epsilon = 0.0
   public var nesterov = false
@@ -404,15 +475,20 @@ public struct OptimizerRule: Sendable, Hashable {
   public init(_ kind: Kind) { self.kind = kind }
 
   /// Which of the algorithm's states there are: SGD: momentum buffer. Adam: first and second moment, largest second moment.
-  /// RMSprop: square average, momentum buffer, gradient average.
+  /// RMSprop: square average, momentum buffer, gradient average. NAdam, RAdam: first and second moment. Adamax: first moment,
+  /// largest gradient. Adagrad: sum of squares. Adadelta: averages of squares and of squared changes. Lion: momentum.
   public var usedStates: [Int] {
     switch kind {
     case .sgd: momentum != 0 ? [0] : []
     case .adam: amsgrad ? [0, 1, 2] : [0, 1]
     case .rmsprop: [0] + (momentum != 0 ? [1] : []) + (centered ? [2] : [])
+    case .adamax, .nadam, .radam, .adadelta: [0, 1]
+    case .adagrad, .lion: [0]
     }
   }
   public var stateCount: Int { usedStates.count }
+  /// How many numbers the operation takes that may change from step to step.
+  public var optionCount: Int { kind == .nadam ? 3 : 2 }
 }
 
 extension Operation {
@@ -480,6 +556,8 @@ extension Operation {
       case .rmsNorm, .rmsNormGradient, .softmaxCrossEntropy: 2
       case .attentionGradient(_, _, let forMask): forMask ? 4 : 3
       case .gruCellGradient: 3
+      case .recurrentSequence(let sequence, let keeps): sequence.resultCount + (keeps ? sequence.keptCount : 0)
+      case .recurrentSequenceGradient(let sequence): sequence.gradientResultCount
       case .attention, .lstmCell, .lstmCellGradient: 2
       case .rope, .gruCell: 1
       case .optimizerStep(let rule): 1 + rule.stateCount

@@ -14,9 +14,11 @@
 ///     keys come from a cache. With as many queries as keys this is PyTorch's `is_causal`, which otherwise aligns the first
 ///     query with the first key; here it is PyTorch's `causal_lower_right`.
 ///   - scale: 1 / √dim by default.
+///   - dropout: of the softmax's values, whose matrix is then held. Where it is used, a query must see a key.
 /// - Returns: [batch, heads, queries, valueDim].
 public func scaledDotProductAttention(
-  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false, scale: Double? = nil
+  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false, scale: Double? = nil, dropout: Double = 0,
+  generator: Generator = .default
 ) -> Tensor {
   guard q.rank == 4, k.rank == 4, v.rank == 4 else {
     stop(
@@ -36,7 +38,37 @@ public func scaledDotProductAttention(
     let added = mask.elementType == .bool ? mask : mask.converted(to: q.elementType)
     inputs.append(added.broadcast(to: scores))
   }
+  if dropout > 0 {
+    return attentionWithWeights(q, k, v, mask: mask, causal: causal, scale: scale, dropout: dropout, generator: generator).output
+  }
   return apply(.composite(.attention(scale: scale, causal: causal)), inputs)[0]
+}
+
+/// The same with the weights that mix the values, softmax(scale · q kᵀ + mask), [batch, heads, queries, keys].
+package func attentionWithWeights(
+  _ q: Tensor, _ k: Tensor, _ v: Tensor, mask: Tensor? = nil, causal: Bool = false, scale: Double? = nil, dropout: Double = 0,
+  generator: Generator = .default
+) -> (output: Tensor, weights: Tensor) {
+  guard dropout >= 0 && dropout < 1 else { stop("scaledDotProductAttention: a dropout of \(dropout) is not within 0 and 1") }
+  let group = k.shape[1] == 0 ? 1 : q.shape[1] / k.shape[1]
+  func perHead(_ x: Tensor) -> Tensor { group == 1 ? x : x.repeated(group, axis: 1) }
+  var scores = (q * (scale ?? 1 / Double(q.shape[3]).squareRoot())).matmul(perHead(k).transposed())
+  if let mask {
+    scores =
+      mask.elementType == .bool
+      ? `where`(mask.broadcast(to: scores.shape), scores, -Double.infinity) : scores + mask.converted(to: scores.elementType)
+  }
+  if causal {
+    let (queries, keys) = (q.shape[2], k.shape[2])
+    let seen = Tensor.arange(keys).expanded(at: 0) .<= Tensor.arange(queries).expanded(at: 1) + (keys - queries)
+    scores = `where`(seen.broadcast(to: scores.shape), scores, -Double.infinity)
+  }
+  var weights = softmax(scores)
+  if dropout > 0 {
+    let kept = Tensor.bernoulli(weights.shape, probability: 1 - dropout, generator: generator)
+    weights = weights * (kept.converted(to: weights.elementType) * (1 / (1 - dropout)))
+  }
+  return (weights.matmul(perHead(v)), weights)
 }
 
 /// Cosines and sines of position · theta^(−2i / dim) for i < dim / 2: the angles of rotary embedding (Su et al. 2021).

@@ -83,6 +83,8 @@ extension Composite {
     case .lstmCell: (0b11, false)
     case .gruCell: (0b111, false)
     case .lstmCellGradient, .gruCellGradient: (0b1111, false)
+    case .recurrentSequence: (0b11111, true)
+    case .recurrentSequenceGradient: (0b1111111, false)
     case .optimizerStep: (0, false)
     }
   }
@@ -97,7 +99,7 @@ extension Composite {
     case .attention, .attentionGradient: return withoutAnomalyDetection { applied(graph, x) }
     case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .layerNorm, .layerNormGradient, .rmsNorm, .rmsNormGradient,
       .batchNorm, .batchNormGradient, .batchNormInference, .softmaxCrossEntropy, .softmaxCrossEntropyGradient, .linear, .rope,
-      .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .optimizerStep:
+      .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .recurrentSequence, .recurrentSequenceGradient, .optimizerStep:
       return applied(graph, x)
     }
   }
@@ -183,8 +185,15 @@ extension Operation {
       guard let dy = gradients[0] else { return }
       let results = apply(.composite(.gruCellGradient), [dy] + (0..<3).map(sink.input))
       for (i, result) in results.enumerated() where sink.needs(i) { sink.add(i, result) }
+    case .recurrentSequence(let sequence, let keeps):
+      let inputs = (0..<5).compactMap { sink.node.saved($0) }
+      if keeps && !isRecording && gradients[sequence.resultCount...].allSatisfy({ $0 == nil }) {
+        propagate(sequence, inputs, gradients, sink)
+      } else {
+        propagateDecomposed(composite, inputs, gradients, sink)
+      }
     case .softmaxGradient, .logSoftmaxGradient, .layerNormGradient, .rmsNormGradient, .batchNormGradient, .batchNormInference,
-      .softmaxCrossEntropyGradient, .attentionGradient, .lstmCellGradient, .gruCellGradient:
+      .softmaxCrossEntropyGradient, .attentionGradient, .lstmCellGradient, .gruCellGradient, .recurrentSequenceGradient:
       let inputs = (0..<7).compactMap { sink.node.saved($0) }
       propagateDecomposed(composite, inputs, gradients, sink)
     case .optimizerStep: missingGradient()

@@ -73,6 +73,7 @@ public class Variable: @unchecked Sendable {
         return ParameterPrecision.applied(
           isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor, of: self)
       }
+      if let profiler = Profiler.active { profiler.onRead?(self) }
       while true {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) {
           return ParameterPrecision.applied(tensor, of: self)

@@ -245,6 +245,22 @@ struct MoreLossCase: Sendable, CustomTestStringConvertible {
     #expect(abs(slopes[0] - 0.5) < 1e-5 && abs(slopes[1] + 0.5) < 1e-5)
   }
 
+  @Test func ctcOfNoLabelsIsAllBlanks() {
+    let x = logSoftmax(Tensor.randn([4, 2, 3], .float64, generator: Generator(seed: 2)))
+    let (frames, none) = (Tensor(elements: [4, 3]), Tensor.zeros([2], .int64))
+    let losses = ctcLoss(x, Tensor.zeros([2, 0], .int64), inputLengths: frames, targetLengths: none, reduction: .none)
+    let blanks = x[..., 0]
+    #expect(abs(losses[0].item(as: Double.self) + blanks[0..., 0].sum().item(as: Double.self)) < 1e-12)
+    #expect(abs(losses[1].item(as: Double.self) + blanks[0..<3, 1].sum().item(as: Double.self)) < 1e-12)
+    let slope = gradient(at: x) {
+      ctcLoss($0, Tensor.zeros([0], .int64), inputLengths: frames, targetLengths: none, reduction: .sum)
+    }
+    // exp(x) less one for the blank, at the frames that count.
+    expectClose(
+      slope[0..., 0], exp(x[0..., 0]) - Tensor.oneHot(Tensor.zeros([4], .int64), classes: 3, .float64), .float64, "slope")
+    #expect(slope[3, 1].floats == [0, 0, 0])
+  }
+
   /// Second derivatives of CTC against central differences of the first. The first is that by the logits (as PyTorch's, which
   /// has no second), so this is their Hessian.
   @Test func ctcHasSecondDerivatives() {

@@ -38,6 +38,9 @@ struct OperationKernel: Kernel {
       switch composite {
       case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient: true
       case .optimizerStep(let rule): result == 0 ? i == 0 : i == result + 1 && i < 2 + rule.stateCount
+      // An LSTM's activated gates where they were before, and their gradients where the activated ones were.
+      case .recurrentSequence(let sequence, _): sequence.kind == .lstm && i == 0 && result == 5
+      case .recurrentSequenceGradient(let sequence): sequence.kind == .lstm && i == 5 && result == 0
       case .layerNorm, .layerNormGradient, .rmsNorm, .rmsNormGradient, .batchNorm, .batchNormGradient, .batchNormInference,
         .softmaxCrossEntropy, .softmaxCrossEntropyGradient, .linear, .attention, .attentionGradient, .rope, .lstmCell,
         .lstmCellGradient, .gruCell, .gruCellGradient:

@@ -13,11 +13,11 @@ extension Event {
       case (3, .bytes(let bytes)): content = .version(String(decoding: bytes, as: UTF8.self))
       case (4, .bytes(let bytes)): content = .graph(Array(bytes))
       case (5, .bytes(let bytes)):
-        var summaries: [Summary] = []
+        var summaries: [EventSummary] = []
         var inner = ProtobufReader(bytes, file: file, base: base)
         while let (field, value) = try inner.next() {
           guard field == 1, let bytes = value.bytes else { continue }
-          summaries.append(try Summary(parsing: bytes, file: file, base: base))
+          summaries.append(try EventSummary(parsing: bytes, file: file, base: base))
         }
         content = .summaries(summaries)
       default: break
@@ -26,7 +26,7 @@ extension Event {
   }
 }
 
-extension Summary {
+extension EventSummary {
   fileprivate init(parsing bytes: UnsafeRawBufferPointer, file: String, base: Int) throws(FormatError) {
     var reader = ProtobufReader(bytes, file: file, base: base)
     self.init(tag: "", .other)
@@ -124,7 +124,7 @@ extension Histogram {
   }
 }
 
-extension Summary.Image {
+extension EventSummary.Image {
   fileprivate init(parsing bytes: UnsafeRawBufferPointer, _ file: String, _ base: Int) throws(FormatError) {
     var reader = ProtobufReader(bytes, file: file, base: base)
     self.init(width: 0, height: 0, files: [])
@@ -139,7 +139,7 @@ extension Summary.Image {
   }
 }
 
-extension Summary.Audio {
+extension EventSummary.Audio {
   fileprivate init(parsing bytes: UnsafeRawBufferPointer, _ file: String, _ base: Int) throws(FormatError) {
     var reader = ProtobufReader(bytes, file: file, base: base)
     self.init(sampleRate: 0, channels: 0, frames: 0, file: [])

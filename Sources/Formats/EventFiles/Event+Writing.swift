@@ -17,7 +17,7 @@ extension Event {
   }
 }
 
-extension Summary {
+extension EventSummary {
   fileprivate func write(to out: inout ProtobufWriter) {
     out.put(1, tag)
     switch value {

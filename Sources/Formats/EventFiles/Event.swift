@@ -4,7 +4,7 @@ public struct Event: Sendable, Equatable {
     /// The first record of each file: `brain.Event:2`.
     case version(String)
     /// Values by their tags.
-    case summaries([Summary])
+    case summaries([EventSummary])
     /// A program as a serialized TensorFlow `GraphDef`.
     case graph([UInt8])
     /// Something that Apus has no name for, such as run metadata.
@@ -22,7 +22,7 @@ public struct Event: Sendable, Equatable {
 }
 
 /// One value under its tag, as in `loss/train`.
-public struct Summary: Sendable, Equatable {
+public struct EventSummary: Sendable, Equatable {
   public enum Value: Sendable, Equatable {
     case scalar(Float)
     case histogram(Histogram)

@@ -31,9 +31,12 @@ public final class EventFileReader {
   private static let bufferSize = 1 << 18
 
   /// Opens the file at `path`.
-  /// - Parameter limit: the most bytes accepted in one record.
-  public init(_ path: String, limit: Int = 1 << 30) throws(FormatError) {
+  /// - Parameters:
+  ///   - offset: where to begin, an ``offset`` of an earlier reader.
+  ///   - limit: the most bytes accepted in one record.
+  public init(_ path: String, offset: Int = 0, limit: Int = 1 << 30) throws(FormatError) {
     self.path = path
+    self.offset = offset
     self.limit = limit
     // Non-blocking: a named pipe must not wait for a writer.
     descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
@@ -102,14 +105,6 @@ public final class EventFileReader {
       throw FormatError(.checksumMismatch, file: path, offset: start, "a record's content does not match its checksum")
     }
     return Array(record.dropLast(TFRecord.footerSize))
-  }
-
-  /// The event whose record begins at `offset`, as an earlier reading found it; the place where reading goes on stays.
-  public func event(at offset: Int) throws(FormatError) -> Event? {
-    let (saved, savedTorn) = (self.offset, tornBytes)
-    defer { (self.offset, tornBytes) = (saved, savedTorn) }
-    self.offset = offset
-    return try next()
   }
 
   private func stopped(_ kind: FormatError.Kind, _ message: String) -> FormatError {

@@ -3,9 +3,10 @@ import ApusTensor
 extension Graph {
   /// The graph as a serialized TensorFlow `GraphDef` (tensorflow/core/framework/graph.proto), for TensorBoard's graph view. Groups that
   /// run as one kernel, and layers by the names of their weights, are scopes: boxes that open.
-  package func tensorFlowGraph() -> [UInt8] {
+  /// - Parameter weights: the names of constants that are weights, as in `conv1.weight`.
+  package func tensorFlowGraph(weights: [Value: String] = [:]) -> [UInt8] {
     var writer = GraphDefWriter()
-    writer.write(self)
+    writer.write(self, weights)
     writer.out.put(4) { $0.put(1, 22) }
     return writer.out.bytes
   }
@@ -15,16 +16,15 @@ private struct GraphDefWriter {
   var out = ProtobufWriter()
   private var taken: Set<String> = []
 
-  mutating func write(_ graph: Graph) {
+  mutating func write(_ graph: Graph, _ weights: [Graph.Value: String]) {
     let inputs = graph.inputs.map { value -> String in
       let name = graph.inputNames[value]
       let node = unique(Self.scopes(name.isEmpty ? "input" : name))
       // Names of weights come from modules' paths; arguments have none.
-      node.contains("/")
-        ? put(node, "VariableV2", [], [graph.types[value]]) : put(node, "Placeholder", [], [graph.types[value]])
+      put(node, node.contains("/") ? "VariableV2" : "Placeholder", [], [graph.types[value]])
       return node
     }
-    let results = write(graph, scope: "", operands: inputs)
+    let results = write(graph, scope: "", operands: inputs, weights: weights)
     for (i, result) in results.enumerated() {
       let name = graph.outputNames[i]
       put(unique(Self.scopes(name.isEmpty ? "result" : name)), "Identity", [result], [graph.types[graph.outputs[i]]])
@@ -32,8 +32,13 @@ private struct GraphDefWriter {
   }
 
   /// Writes the nodes of a graph; gives the names of its results.
-  private mutating func write(_ graph: Graph, scope: String, operands: [String]) -> [String] {
+  private mutating func write(
+    _ graph: Graph, scope: String, operands: [String], weights: [Graph.Value: String] = [:]
+  ) -> [String] {
     var names = operands + [String](repeating: "", count: graph.valueCount - operands.count)
+    // The layer that a value belongs to: a weight's own, and that of what is only a weight in another shape.
+    var layers: [Graph.Value: String] = [:]
+    for value in graph.inputs where scope.isEmpty { layers[value] = Self.layer(names[value]) }
     for node in graph.nodes {
       let inputs = node.inputs.map { names[$0] }
       if case .call(let function) = node.operation {
@@ -42,12 +47,23 @@ private struct GraphDefWriter {
         for (value, result) in zip(node.results, results) { names[value] = result }
         continue
       }
-      let name = unique(scope + node.operation.name)
+      if let weight = weights[node.firstResult] {
+        let name = unique(scope + Self.scopes(weight))
+        put(name, "VariableV2", [], [graph.types[node.firstResult]])
+        (names[node.firstResult], layers[node.firstResult]) = (name, Self.layer(name))
+        continue
+      }
+      let layer = node.inputs.lazy.compactMap { layers[$0] }.first
+      let name = unique(scope + (layer ?? "") + node.operation.name)
       put(name, node.operation.name, inputs, node.results.map { graph.types[$0] })
       for (i, value) in node.results.enumerated() { names[value] = i == 0 ? name : "\(name):\(i)" }
+      if node.inputs.count == 1, node.resultCount == 1 { layers[node.firstResult] = layers[node.inputs[0]] }
     }
     return graph.outputs.map { names[$0] }
   }
+
+  /// `conv1/` of `conv1/weight`.
+  private static func layer(_ name: String) -> String? { name.lastIndex(of: "/").map { String(name[...$0]) } }
 
   private mutating func put(_ name: String, _ operation: String, _ inputs: [String], _ results: [TensorType]) {
     out.put(1) { out in

@@ -48,7 +48,7 @@ public final class SummaryWriter: Sendable {
       case .int(let value): Float(value)
       case .bool(let value): value ? 1 : 0
       }
-    add(Summary(tag: tag, .scalar(number)), step, wallTime)
+    add(EventSummary(tag: tag, .scalar(number)), step, wallTime)
   }
 
   /// The only element of a tensor.
@@ -59,13 +59,13 @@ public final class SummaryWriter: Sendable {
 
   /// Several numbers under one heading: the tags are `tag/name`.
   public func add(scalars tag: String, _ values: [String: Double], step: Int, wallTime: Double? = nil) {
-    let summaries = values.sorted { $0.key < $1.key }.map { Summary(tag: tag + "/" + $0.key, .scalar(Float($0.value))) }
+    let summaries = values.sorted { $0.key < $1.key }.map { EventSummary(tag: tag + "/" + $0.key, .scalar(Float($0.value))) }
     add(summaries, step, wallTime)
   }
 
   /// How a tensor's elements are distributed; those that are not finite are left out.
   public func add(histogram tag: String, _ values: Tensor, step: Int, buckets: Int = 30, wallTime: Double? = nil) {
-    add(Summary(tag: tag, .histogram(Histogram(values, buckets: buckets))), step, wallTime)
+    add(EventSummary(tag: tag, .histogram(Histogram(values, buckets: buckets))), step, wallTime)
   }
 
   /// A picture: [channels, height, width] or [height, width], or if `channelsLast` [height, width, channels]. uint8, or floats from
@@ -74,7 +74,7 @@ public final class SummaryWriter: Sendable {
     let file: [UInt8]
     do { file = try PNG.encode(image, channelsLast: channelsLast) } catch { stop("add(image:): '\(tag)': \(error.message)") }
     let shape = channelsLast ? image.shape.prefix(2) : image.shape.suffix(2)
-    add(Summary(tag: tag, .image(.init(width: shape.last!, height: shape.first!, files: [file]))), step, wallTime)
+    add(EventSummary(tag: tag, .image(.init(width: shape.last!, height: shape.first!, files: [file]))), step, wallTime)
   }
 
   /// Pictures [count, channels, height, width] side by side in one, as nearly square as fits.
@@ -87,7 +87,7 @@ public final class SummaryWriter: Sendable {
 
   /// Words; viewers take them for Markdown.
   public func add(text tag: String, _ text: String, step: Int = 0, wallTime: Double? = nil) {
-    add(Summary(tag: tag, .text([text]), plugin: "text"), step, wallTime)
+    add(EventSummary(tag: tag, .text([text]), plugin: "text"), step, wallTime)
   }
 
   /// Sound [samples] or [channels, samples] from -1 to 1, as 16-bit WAV.
@@ -98,19 +98,22 @@ public final class SummaryWriter: Sendable {
     let channels = samples.rank == 2 ? samples.shape[0] : 1
     let frames = samples.shape[samples.rank - 1]
     let file = wave(samples.rank == 2 ? samples.T.floats : samples.floats, channels: channels, sampleRate: sampleRate)
-    let audio = Summary.Audio(sampleRate: Float(sampleRate), channels: channels, frames: frames, file: file)
-    add(Summary(tag: tag, .audio(audio)), step, wallTime)
+    let audio = EventSummary.Audio(sampleRate: Float(sampleRate), channels: channels, frames: frames, file: file)
+    add(EventSummary(tag: tag, .audio(audio)), step, wallTime)
   }
 
   /// A program, for the graph view. Dots in names of weights become groups, so that a layer is a box.
-  public func add(graph: Graph, wallTime: Double? = nil) {
-    add(Event(wallTime: wallTime ?? now(), .graph(graph.tensorFlowGraph())))
+  public func add(graph: Graph, wallTime: Double? = nil) { add(graph: graph, weights: [:], wallTime: wallTime) }
+
+  /// A program in which constants of these names are weights.
+  package func add(graph: Graph, weights: [Graph.Value: String], wallTime: Double? = nil) {
+    add(Event(wallTime: wallTime ?? now(), .graph(graph.tensorFlowGraph(weights: weights))))
   }
 
   /// What distinguishes this run, and the metrics it is judged by: numbers here, or the tags of scalars added otherwise.
   public func add(hyperparameters: [String: Hyperparameter], metrics: [String: Double] = [:], step: Int = 0) {
     add(hyperparameters: hyperparameters, metricTags: metrics.keys.sorted(), step: step)
-    add(metrics.sorted { $0.key < $1.key }.map { Summary(tag: $0.key, .scalar(Float($0.value))) }, step, nil)
+    add(metrics.sorted { $0.key < $1.key }.map { EventSummary(tag: $0.key, .scalar(Float($0.value))) }, step, nil)
   }
 
   /// What distinguishes this run, and the tags of the scalars it is judged by.
@@ -121,7 +124,7 @@ public final class SummaryWriter: Sendable {
       .start(parameters: hyperparameters, group: "", time: time),
     ]
     state.withLock { $0.hyperparametersBegan = true }
-    for record in records { add(Summary(tag: record.tag, .hyperparameters(record), plugin: "hparams"), step, time) }
+    for record in records { add(EventSummary(tag: record.tag, .hyperparameters(record), plugin: "hparams"), step, time) }
   }
 
   /// Writes what waits.
@@ -129,22 +132,23 @@ public final class SummaryWriter: Sendable {
   public func flush() throws(FormatError) { try file.flush() }
 
   /// Writes what waits and ends the file. Nothing can be added afterwards; closing again does nothing.
-  public func close() throws(FormatError) {
+  /// - Parameter status: how the run ended, for the table of hyper-parameters.
+  public func close(_ status: HyperparameterRecord.EndStatus = .success) throws(FormatError) {
     let (isFirst, needsEnd) = state.withLock { state in
       defer { state.isClosed = true }
       return (!state.isClosed, !state.isClosed && state.hyperparametersBegan)
     }
     guard isFirst else { return }
     if needsEnd {
-      let record = HyperparameterRecord.end(.success, time: now())
-      file.add(Event(wallTime: now(), .summaries([Summary(tag: record.tag, .hyperparameters(record), plugin: "hparams")])))
+      let record = HyperparameterRecord.end(status, time: now())
+      file.add(Event(wallTime: now(), .summaries([EventSummary(tag: record.tag, .hyperparameters(record), plugin: "hparams")])))
     }
     try file.close()
   }
 
-  private func add(_ summary: Summary, _ step: Int, _ wallTime: Double?) { add([summary], step, wallTime) }
+  private func add(_ summary: EventSummary, _ step: Int, _ wallTime: Double?) { add([summary], step, wallTime) }
 
-  private func add(_ summaries: [Summary], _ step: Int, _ wallTime: Double?) {
+  private func add(_ summaries: [EventSummary], _ step: Int, _ wallTime: Double?) {
     guard !summaries.isEmpty else { return }
     add(Event(wallTime: wallTime ?? now(), step: step, .summaries(summaries)))
   }
@@ -170,9 +174,10 @@ extension Histogram {
       self.buckets = [Bucket(minimum, maximum, count: Double(values.count))]
       return
     }
-    // Not as a difference of edges, which overflows for ±1e308.
-    let (counts, edges) = values.histogram(bins: buckets)
-    let (numbers, ends) = (counts.elements(as: Double.self), edges.elements(as: Double.self))
+    // The width of ±1e308 is beyond a double: a quarter of it is not.
+    let scale = (maximum - minimum).isFinite ? 1 : 0.25
+    let (counts, edges) = (scale == 1 ? values : values * scale).histogram(bins: buckets)
+    let (numbers, ends) = (counts.elements(as: Double.self), edges.elements(as: Double.self).map { $0 / scale })
     self.buckets = numbers.indices.map { Bucket(ends[$0], ends[$0 + 1], count: numbers[$0]) }
   }
 }

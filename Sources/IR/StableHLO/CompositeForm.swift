@@ -172,6 +172,8 @@ extension Composite {
     case .attentionGradient(let scale, let causal, let forMask):
       [("scale", .double(scale)), ("causal", .bool(causal)), ("forMask", .bool(forMask))]
     case .rope(let interleaved, let inverse): [("interleaved", .bool(interleaved)), ("inverse", .bool(inverse))]
+    case .recurrentSequence(let sequence, let keeps): [("reverse", .bool(sequence.reverse)), ("keeps", .bool(keeps))]
+    case .recurrentSequenceGradient(let sequence): [("reverse", .bool(sequence.reverse))]
     case .optimizerStep(let r):
       [
         ("momentum", .double(r.momentum)), ("dampening", .double(r.dampening)), ("beta1", .double(r.beta1)),
@@ -210,8 +212,16 @@ extension Composite {
     case "lstmCellGradient": self = .lstmCellGradient
     case "gruCell": self = .gruCell
     case "gruCellGradient": self = .gruCellGradient
-    case "sgdStep", "adamStep", "rmspropStep":
-      var rule = OptimizerRule(name == "sgdStep" ? .sgd : name == "adamStep" ? .adam : .rmsprop)
+    case "lstmSequence", "gruSequence", "tanhSequence", "reluSequence", "lstmSequenceGradient", "gruSequenceGradient",
+      "tanhSequenceGradient", "reluSequenceGradient":
+      guard let kind = RecurrentSequence.Kind.allCases.first(where: { name.hasPrefix("\($0)Sequence") }) else { return nil }
+      let sequence = RecurrentSequence(kind, reverse: try a.bool("reverse"))
+      self =
+        name.hasSuffix("Gradient")
+        ? .recurrentSequenceGradient(sequence) : .recurrentSequence(sequence, keeps: try a.bool("keeps"))
+    case _ where name.hasSuffix("Step"):
+      guard let kind = OptimizerRule.Kind(rawValue: String(name.dropLast(4))) else { return nil }
+      var rule = OptimizerRule(kind)
       rule.momentum = try a.double("momentum")
       rule.dampening = try a.double("dampening")
       rule.beta1 = try a.double("beta1")

@@ -66,6 +66,7 @@ typedef struct {
   void *tracer;                // the active tracer (compile, export), unretained
   void *profiler;              // where kernel calls are noted (profile), unretained
   void *release_queue;         // tape nodes that wait for release, see Tape.swift
+  void *running;               // the module whose call is running, for messages, unretained
 } apus_thread_state;
 extern _Thread_local apus_thread_state apus_thread_state_storage;
 static inline apus_thread_state *apus_thread(void) { return &apus_thread_state_storage; }

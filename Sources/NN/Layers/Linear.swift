@@ -91,10 +91,12 @@ public final class Embedding: Module, Layer {
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
     guard x.elementType.isInteger else { stop("\(label): takes integers, got \(x.type)") }
-    let indices = x.converted(to: .int64)
-    var rows = apply(.gather(axis: 0), weight.value, indices)
-    if let paddingIndex { rows = `where`((indices .== paddingIndex).expanded(at: -1), rows.detached(), rows) }
-    return recorded(rows)
+    return recorded {
+      let indices = x.converted(to: .int64)
+      let rows = apply(.gather(axis: 0), weight.value, indices)
+      guard let paddingIndex else { return rows }
+      return `where`((indices .== paddingIndex).expanded(at: -1), rows.detached(), rows)
+    }
   }
 
   override var members: [Member] { Member.list(("weight", weight)) }

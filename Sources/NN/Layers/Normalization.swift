@@ -150,13 +150,13 @@ public final class GroupNorm: Module, Layer {
     guard x.shape[1] == channels else {
       stop("\(label): the input of shape \(x.shape) has \(x.shape[1]) channels, expected \(channels!)")
     }
-    let size = x.shape[1...].reduce(1, *) / groups
-    var y = layerNorm(x.reshaped([x.shape[0], groups, size]), normalizedShape: [size], epsilon: epsilon).reshaped(x.shape)
-    if let weight, let bias {
+    return recorded {
+      let size = x.shape[1...].reduce(1, *) / groups
+      let y = layerNorm(x.reshaped([x.shape[0], groups, size]), normalizedShape: [size], epsilon: epsilon).reshaped(x.shape)
+      guard let weight, let bias else { return y }
       let perChannel = Shape([x.shape[1]] + Array(repeating: 1, count: x.rank - 2))
-      y = y * weight.value.reshaped(perChannel) + bias.value.reshaped(perChannel)
+      return y * weight.value.reshaped(perChannel) + bias.value.reshaped(perChannel)
     }
-    return recorded(y)
   }
 
   override var members: [Member] { Member.list(("weight", weight), ("bias", bias)) }

@@ -200,12 +200,12 @@ private struct Alignment {
   private func scanned(_ emissions: Tensor, _ classOfState: Tensor, _ counted: Tensor) -> (Tensor, Tensor) {
     let type = emissions.elementType
     // A label may follow on the one before it without a blank between them, unless it is the same.
-    let before = classOfState.padded([(0, 0), (2, -2)], value: blank)
+    let before = shifted(classOfState, by: 2, filler: Double(blank))
     let isFree = (classOfState .!= blank) .& (classOfState .!= before)
     let penalty = `where`(isFree, Tensor.zeros(isFree.shape, type), Self.never)
     // Before the first frame all is in the first state.
     let start = `where`((states .== 0).broadcast(to: isFree.shape), Tensor.zeros(isFree.shape, type), Self.never)
-    return scan(start, over: [emissions, counted]) { (sum: Tensor, frame: [Tensor]) in
+    return scan(start, over: isFull ? [emissions] : [emissions, counted]) { (sum: Tensor, frame: [Tensor]) in
       let (b, c) = (shifted(sum, by: 1), shifted(sum, by: 2) + penalty)
       let top = maximum(maximum(sum, b), c).detached()
       let next = log(exp(sum - top) + exp(b - top) + exp(c - top)) + top + frame[0]
@@ -215,9 +215,9 @@ private struct Alignment {
   }
 
   /// Each row moved to the right.
-  private func shifted(_ x: Tensor, by shift: Int) -> Tensor {
-    if shift >= x.shape[1] { return Tensor.full(x.shape, Self.never, x.elementType) }
-    return x.padded([(0, 0), (shift, -shift)], value: Self.never)
+  private func shifted(_ x: Tensor, by shift: Int, filler: Double = never) -> Tensor {
+    if shift >= x.shape[1] { return Tensor.full(x.shape, filler, x.elementType) }
+    return x.padded([(0, 0), (shift, -shift)], value: filler)
   }
 
   /// −log of the probability of all alignments, which end in the last blank or the last label: [batch].

@@ -68,7 +68,7 @@ extension Initializer {
   /// The weight [bins, 1, frame] of a Conv1d that computes short-time Fourier transforms, bins = transform's length / 2 + 1:
   /// cos or sin of −2π · time · bin / length, times a window; Keras's STFT, whose kernels are [frame, 1, bins].
   public static func stft(
-    _ side: FourierSide = .real, window: Window? = .hann, scaling: WindowScaling? = .density, periodic: Bool = false
+    _ side: FourierSide = .real, window: WindowFunction? = .hann, scaling: WindowScaling? = .density, periodic: Bool = false
   ) -> Initializer {
     Initializer { shape, type, _ in
       guard shape.count == 3, shape[1] == 1, shape[0] > 1 else {
@@ -93,7 +93,7 @@ extension Initializer {
 }
 
 /// Weights over the length of a frame.
-public enum Window: Sendable, Hashable {
+public enum WindowFunction: Sendable, Hashable {
   case hann, hamming, blackman, rectangular
   case values([Double])
 

@@ -13,6 +13,9 @@ extension Batch {
     case .softmax, .logSoftmax, .softmaxGradient, .logSoftmaxGradient, .rope, .lstmCell, .lstmCellGradient, .gruCell,
       .gruCellGradient:
       return same()
+    case .recurrentSequence(let sequence, _):
+      return sequences(composite, x, shared: sequence.kind == .gru ? [1, 2] : [1])
+    case .recurrentSequenceGradient(let sequence): return sequences(composite, x, shared: [sequence.gradientWeight])
     case .layerNorm: return rows(sharing: 1..<3)
     case .rmsNorm: return rows(sharing: 1..<2)
     case .linear: return rows(sharing: 1..<3)
@@ -32,6 +35,24 @@ extension Batch {
   private func perChannel(_ operation: Operation, _ x: [Batched], data: Int) -> [Tensor] {
     let results = ApusTensor.apply(operation, x.enumerated().map { channels($1, $0 < data ? 1 : 0) })
     return results.map { fromChannels($0, $0.rank == 1 ? 0 : 1) }
+  }
+
+  /// With a weight that all examples share, the rows of all are one batch: [steps, batch, …] and [batch, …].
+  private func sequences(_ composite: Composite, _ x: [Batched], shared: [Int]) -> [Tensor] {
+    if shared.contains(where: { x[$0].isBatched }) { return decomposed(composite, x) }
+    // Whole sequences count their steps first; states, of two dimensions, do not, and masks do.
+    func hasSteps(_ i: Int) -> Bool { x[i].rank == 3 || x[i].tensor.elementType == .bool }
+    let operands = x.enumerated().map { i, operand -> Tensor in
+      if shared.contains(i) { return operand.tensor }
+      let all = whole(operand)
+      return hasSteps(i) ? all.movedAxis(1, to: 0).flattened(from: 1, to: 2) : all.flattened(from: 0, to: 1)
+    }
+    return ApusTensor.apply(.composite(composite), operands).map { y in
+      if y.rank == 3 {
+        return y.reshaped([y.shape[0], size, y.shape[1] / Swift.max(size, 1), y.shape[2]]).movedAxis(1, to: 0)
+      }
+      return y.reshaped([size, y.shape[0] / Swift.max(size, 1), y.shape[1]])
+    }
   }
 
   /// By other operations, which are written down for one example first.

@@ -188,6 +188,7 @@ extension Trainer {
       let known = limit ?? run.source.batchCount
       // What waits is applied with the last batch of an epoch, where it is known to be the last.
       lastBatchCount = batch.count
+      if inputTypes.isEmpty { inputTypes = batch.inputs.map(\.type) }
       lastLoss = try train(batch, isLast: known.map { position.batch + 1 >= $0 } ?? false)
       position.batch += 1
       position.batchInPass += 1

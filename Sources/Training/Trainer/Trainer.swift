@@ -43,6 +43,8 @@ open class Trainer {
   public final internal(set) var lastLoss: Tensor?
   /// The examples in the last batch.
   public final internal(set) var lastBatchCount = 0
+  /// What the first batch's inputs were like.
+  final var inputTypes: [TensorType] = []
 
   final let lossScale = LossScale()
   final let lossTracker = LossTracker()
@@ -64,6 +66,13 @@ open class Trainer {
       model, optimizer: optimizer, outputs: [TrainingOutput(loss: loss, metrics: metrics, weightedMetrics: weightedMetrics)],
       options: options
     ) { [model($0[0])] }
+  }
+
+  /// A graph of layers with any number of inputs and outputs, in the graph's order.
+  public convenience init(
+    _ model: Model, optimizer: Optimizer, outputs: [TrainingOutput], options: TrainerOptions = TrainerOptions()
+  ) {
+    self.init(model, optimizer: optimizer, outputs: outputs, options: options) { model($0) }
   }
 
   /// A model of any number of inputs and outputs.
@@ -95,7 +104,7 @@ open class Trainer {
   /// The model's outputs for these inputs.
   open func forward(_ inputs: [Tensor]) -> [Tensor] { forwardFunction(inputs) }
 
-  /// The loss that is minimized, without regularization: a scalar. Runs inside of the compiled step.
+  /// The loss that is minimized, without the penalties of regularizers, which are added to it: a scalar. Runs inside of the compiled step.
   open func computeLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
     let losses = outputLosses(predictions, batch)
     for (tracker, loss) in zip(outputTrackers, losses) { tracker.update(loss, count: batch.count) }

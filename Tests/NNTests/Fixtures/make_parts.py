@@ -20,6 +20,7 @@ from torch.nn.utils import parametrize
 torch.manual_seed(23)
 torch.set_default_dtype(torch.float64)
 keras.backend.set_floatx("float64")
+keras.config.set_dtype_policy("float64")
 here = os.path.dirname(os.path.abspath(__file__))
 out = {}
 r = torch.randn
@@ -58,7 +59,8 @@ class Function(nn.Module):
 wide = torch.cat([r(5, 6).flatten() * 3, torch.tensor([0.0, 40.0, -40.0, 800.0, -800.0])])
 kinks = torch.cat([wide, torch.tensor([1.0, -1.0, 0.5, -0.5, 2.0, -2.0])])
 layer("celu", nn.CELU(), kinks)
-layer("celuAlpha", nn.CELU(0.7), kinks)
+# By the definition: nn.CELU's own gradient has alpha rounded to float32 even for float64.
+layer("celuAlpha", Function(lambda x: torch.where(x > 0, x, 0.7 * torch.expm1(torch.where(x > 0, 0, x) / 0.7))), kinks)
 layer("hardshrink", nn.Hardshrink(), kinks)
 layer("hardshrinkTwo", nn.Hardshrink(2.0), kinks)
 layer("softshrink", nn.Softshrink(), kinks)
@@ -139,36 +141,60 @@ out["gains/all"] = torch.tensor(
     [gain("linear"), gain("sigmoid"), gain("tanh"), gain("relu"), gain("selu"), gain("leaky_relu"), gain("leaky_relu", 0.2)])
 
 
-# Regularizers: value and gradient.
-def penalty(name, regularizer, w):
+# Regularizers: value and gradient. Keras computes parts of them in float32, whatever its policy: its values are compared here,
+# and those of the same formulas in float64 are kept.
+def penalty(name, regularizer, formula, w):
     w = w.clone().requires_grad_()
-    value = regularizer(w)
+    value = formula(w)
+    torch.testing.assert_close(regularizer(w).double(), value, rtol=1e-6, atol=1e-6)
     value.backward()
     out[f"{name}/w"], out[f"{name}/y"], out[f"{name}/dw"] = w.detach(), value.detach(), w.grad
 
 
+def crossing(w, factor):
+    rows = F.normalize(w, dim=1)
+    n = len(w)
+    return factor * 0.5 * (rows @ rows.T * (1 - torch.eye(n))).abs().sum() / (n * (n - 1) / 2)
+
+
 R = keras.regularizers
-penalty("l1", R.L1(0.03), r(4, 5))
-penalty("l2", R.L2(0.02), r(4, 5))
-penalty("l1l2", R.L1L2(l1=0.03, l2=0.02), r(3, 2, 4))
-penalty("orthogonalRows", R.OrthogonalRegularizer(0.05, "rows"), r(4, 6))
-penalty("orthogonalColumns", R.OrthogonalRegularizer(0.05, "columns"), r(4, 6))
+penalty("l1", R.L1(0.03), lambda w: 0.03 * w.abs().sum(), r(4, 5))
+penalty("l2", R.L2(0.02), lambda w: 0.02 * w.square().sum(), r(4, 5))
+penalty("l1l2", R.L1L2(l1=0.03, l2=0.02), lambda w: 0.03 * w.abs().sum() + 0.02 * w.square().sum(), r(3, 2, 4))
+penalty("orthogonalRows", R.OrthogonalRegularizer(0.05, "rows"), lambda w: crossing(w, 0.05), r(4, 6))
+penalty("orthogonalColumns", R.OrthogonalRegularizer(0.05, "columns"), lambda w: crossing(w.T, 0.05), r(4, 6))
 activity = keras.layers.ActivityRegularization(l1=0.01, l2=0.02)
 x = r(5, 3)
-out["activity/x"], out["activity/y"] = x, (activity(x), sum(activity.losses))[1].detach()
+activity(x)
+value = (0.01 * x.abs().sum() + 0.02 * x.square().sum()) / 5
+torch.testing.assert_close(sum(activity.losses).double(), value, rtol=1e-6, atol=1e-6)
+out["activity/x"], out["activity/y"] = x, value
 dense = keras.layers.Dense(4, activity_regularizer=R.L2(0.1), kernel_regularizer=R.L1(0.01), bias_regularizer=R.L2(0.3))
 x = r(5, 3)
-y = dense(x)
+dense(x)
 dense.bias.assign(r(4))
-y = dense(x)
-total = y.pow(2).mean() + sum(dense.losses)
+w, b = (v.value.detach().double().requires_grad_() for v in (dense.kernel, dense.bias))
+y = x @ w + b
+total = y.square().mean() + y.square().sum() * 0.1 / 5 + w.abs().sum() * 0.01 + b.square().sum() * 0.3
 total.backward()
-out["denseLosses/x"], out["denseLosses/weight"], out["denseLosses/bias"] = x, dense.kernel.value.detach().T, dense.bias.value.detach()
-out["denseLosses/y"] = total.detach()
-out["denseLosses/dweight"], out["denseLosses/dbias"] = dense.kernel.value.grad.T, dense.bias.value.grad
+y = dense(x)
+theirs = y.square().mean() + sum(dense.losses)
+theirs.backward()
+for ours, other in [(total, theirs), (w.grad, dense.kernel.value.grad), (b.grad, dense.bias.value.grad)]:
+    torch.testing.assert_close(other.double(), ours, rtol=1e-6, atol=1e-6)
+out["denseLosses/x"], out["denseLosses/weight"], out["denseLosses/bias"] = x, w.T, b
+out["denseLosses/y"], out["denseLosses/dweight"], out["denseLosses/dbias"] = total, w.grad.T, b.grad
 
 # Constraints, on Keras's kernels [in, out] and [rows, columns, in, out] made into weights [out, in …].
 C = keras.constraints
+
+
+def nonNegative(w):
+    """Keras's maximum with a number rounds to float32."""
+    torch.testing.assert_close(C.NonNeg()(w).double(), w.clamp(min=0), rtol=1e-6, atol=1e-6)
+    return w.clamp(min=0)
+
+
 kernel, image = r(5, 4) * 2, r(3, 3, 2, 4)
 kernel[:, 1] = 0
 kernel[:, 2] *= 0.1
@@ -176,7 +202,7 @@ vector = r(6)
 for name, make in {
     "maxNorm": lambda axis: C.MaxNorm(1.5, axis), "minMaxNorm": lambda axis: C.MinMaxNorm(0.8, 1.6, 1.0, axis),
     "minMaxNormRate": lambda axis: C.MinMaxNorm(0.8, 1.6, 0.3, axis), "unitNorm": lambda axis: C.UnitNorm(axis),
-    "nonNegative": lambda axis: C.NonNeg(),
+    "nonNegative": lambda axis: nonNegative,
 }.items():
     out[f"constraints/{name}.kernel"] = make(0)(kernel).T
     out[f"constraints/{name}.image"] = make([0, 1, 2])(image).permute(3, 2, 0, 1)
@@ -218,24 +244,29 @@ a = torch.cat([a, torch.zeros(1, 5, 5), torch.randn(1, 5, 5) * 8])
 a = a - a.transpose(1, 2)
 layer("matrixExp", Function(torch.matrix_exp), a)
 
-# A functional model of Keras's: two inputs, a shared layer, two outputs.
+# A functional model of Keras's: two inputs, a shared layer, merges, two outputs. Kept are the values of the same in PyTorch, since
+# Keras's merges compute in float32.
 left, right = keras.Input((4,), name="left"), keras.Input((4,), name="right")
 shared = keras.layers.Dense(3, activation="tanh", name="encoder")
 a, b = shared(left), shared(right)
 joined = keras.layers.Concatenate()([a, b])
-score = keras.layers.Dense(2, name="score")(keras.layers.Add()([joined, joined * 0.5]))
-distance = keras.layers.Subtract()([a, b])
-model = keras.Model([left, right], [score, distance])
+last = keras.layers.Dense(2, name="score")
+model = keras.Model([left, right], [last(keras.layers.Add()([joined, joined])), keras.layers.Subtract()([a, b])])
 for weight in model.weights:
     weight.assign(r(weight.shape))
 x, z = r(5, 4), r(5, 4)
-y, d = model([x, z])
+p = {f"{n}.{k}": v.value.detach().double().t().clone().requires_grad_()
+     for n, part in [("encoder", shared), ("score", last)] for k, v in [("weight", part.kernel), ("bias", part.bias)]}
+a, b = (torch.tanh(F.linear(v, p["encoder.weight"], p["encoder.bias"])) for v in (x, z))
+joined = torch.cat([a, b], 1)
+y, d = F.linear(joined + joined, p["score.weight"], p["score.bias"]), a - b
 loss = (y * y).mean() + d.abs().mean()
 loss.backward()
+for ours, other in zip([y, d], model([x, z])):
+    torch.testing.assert_close(other.double(), ours, rtol=1e-5, atol=1e-6)
 out["functional/left"], out["functional/right"] = x, z
-out["functional/score"], out["functional/distance"], out["functional/loss"] = y.detach(), d.detach(), loss.detach()
-for name, part in [("encoder", shared), ("score", model.get_layer("score"))]:
-    out[f"functional/p.{name}.weight"], out[f"functional/p.{name}.bias"] = part.kernel.value.detach().T, part.bias.value.detach()
-    out[f"functional/g.{name}.weight"], out[f"functional/g.{name}.bias"] = part.kernel.value.grad.T, part.bias.value.grad
+out["functional/score"], out["functional/distance"], out["functional/loss"] = y, d, loss
+for key, value in p.items():
+    out[f"functional/p.{key}"], out[f"functional/g.{key}"] = value, value.grad
 
 save_file({key: value.detach().clone().contiguous() for key, value in out.items()}, os.path.join(here, "parts.safetensors"))

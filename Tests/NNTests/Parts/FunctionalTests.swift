@@ -13,7 +13,7 @@ import Testing
     let a = Tanh()(encoder(left, name: "encoder"))
     let b = encoder(right).map { tanh($0) }
     let joined = concatenate([a, b])
-    let score = Linear(2)(joined + joined * 0.5, name: "score")
+    let score = Linear(2)(joined + joined, name: "score")
     let model = try Model(inputs: [left, right], outputs: [score, a - b])
     #expect(model.namedParameters.map(\.name) == ["encoder.weight", "encoder.bias", "score.weight", "score.bias"])
     #expect(model.parameters.allSatisfy { $0.elementType == type })

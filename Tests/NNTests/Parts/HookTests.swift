@@ -85,6 +85,17 @@ import Testing
   }
 }
 
+/// A layer that is written without its input's size, and the shape of a sample.
+private struct Lazy {
+  let name: String
+  let input: Shape
+  let make: () -> any Layer
+
+  init(_ name: String, _ input: Shape, _ make: @escaping () -> any Layer) {
+    (self.name, self.input, self.make) = (name, input, make)
+  }
+}
+
 @Suite struct ModuleListTests {
   @Test func listsNameTheirPartsAsPyTorch() throws {
     final class Net: Module {
@@ -147,24 +158,33 @@ import Testing
 
   /// Every layer kind that is written without an input size gets it in a Sequential, eagerly, compiled and in a graph.
   @Test func lazyLayersTakeTheirSizesAnywhere() throws {
-    let kinds: [(name: String, input: Shape, make: @Sendable () -> any Layer)] = [
-      ("Linear", [3], { Linear(2) }), ("Conv1d", [3, 8], { Conv1d(2, kernelSize: 3) }),
-      ("Conv2d", [3, 8, 8], { Conv2d(2, kernelSize: 3) }),
-      ("Conv3d", [3, 4, 4, 4], { Conv3d(2, kernelSize: 3) }), ("ConvTranspose1d", [3, 4], { ConvTranspose1d(2, kernelSize: 2) }),
-      ("ConvTranspose2d", [3, 4, 4], { ConvTranspose2d(2, kernelSize: 2) }),
-      ("ConvTranspose3d", [3, 2, 2, 2], { ConvTranspose3d(2, kernelSize: 2) }), ("BatchNorm1d", [3], { BatchNorm1d() }),
-      ("BatchNorm2d", [3, 4, 4], { BatchNorm2d() }), ("BatchNorm3d", [3, 2, 2, 2], { BatchNorm3d() }),
-      ("LayerNorm", [3], { LayerNorm() }),
-      ("RMSNorm", [3], { RMSNorm() }), ("GroupNorm", [4, 3], { GroupNorm(2) }), ("PReLU", [3, 4], { PReLU(sharedAxes: [2]) }),
+    let kinds = [
+      Lazy("Linear", [3]) { Linear(2) },
+      Lazy("Conv1d", [3, 8]) { Conv1d(2, kernelSize: 3) },
+      Lazy("Conv2d", [3, 8, 8]) { Conv2d(2, kernelSize: 3) },
+      Lazy("Conv3d", [3, 4, 4, 4]) { Conv3d(2, kernelSize: 3) },
+      Lazy("ConvTranspose1d", [3, 4]) { ConvTranspose1d(2, kernelSize: 2) },
+      Lazy("ConvTranspose2d", [3, 4, 4]) { ConvTranspose2d(2, kernelSize: 2) },
+      Lazy("ConvTranspose3d", [3, 2, 2, 2]) { ConvTranspose3d(2, kernelSize: 2) },
+      Lazy("BatchNorm1d", [3]) { BatchNorm1d() },
+      Lazy("BatchNorm2d", [3, 4, 4]) { BatchNorm2d() },
+      Lazy("BatchNorm3d", [3, 2, 2, 2]) { BatchNorm3d() },
+      Lazy("LayerNorm", [3]) { LayerNorm() },
+      Lazy("RMSNorm", [3]) { RMSNorm() },
+      Lazy("GroupNorm", [4, 3]) { GroupNorm(2) },
+      Lazy("PReLU", [3, 4]) { PReLU(sharedAxes: [2]) },
     ]
-    for (name, input, make) in kinds {
+    for kind in kinds {
+      let (name, input, make) = (kind.name, kind.input, kind.make)
       let eager = Sequential([make()]), compiled = Sequential([make()])
       let x = Tensor.ones(Shape([2] + Array(input)), .float64)
       let shape = eager(x).shape
       let program = compile { (x: Tensor) -> Tensor in compiled(x) }
       #expect(program(x).shape == shape, "\(name)")
       let entrance = Input(input, .float64)
-      let model = try Model(inputs: [entrance], outputs: [make()(entrance)])
+      let layer = make()
+      let output = layer(entrance)
+      let model = try Model(inputs: [entrance], outputs: [output])
       #expect(model(x).shape == shape, "\(name)")
       #expect(eager.parameters.map(\.type) == model.parameters.map(\.type), "\(name)")
       #expect(eager.parameters.map(\.type) == compiled.parameters.map(\.type), "\(name)")

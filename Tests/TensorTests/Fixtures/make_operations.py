@@ -535,6 +535,69 @@ def recurrent(name, x):
     return [result.detach().reshape(state.shape) for result in results]
 
 
+def sequence(name, p, x):
+    """Recurrent layers step by step, by PyTorch; the gradient by its rules for what a forward walk had kept."""
+    kind, back, reverse = name.split("Sequence")[0], name.endswith("Gradient"), p["reverse"] == "true"
+    gates = {"lstm": 4, "gru": 3}.get(kind, 1)
+    operands = ({"lstm": 6, "gru": 5} if back else {"lstm": 4, "gru": 4}).get(kind, 4 if back else 3)
+    mask = x[operands] if len(x) > operands else None
+    steps, batch = x[0].shape[:2]
+    hidden = x[0].shape[2] // (1 if back else gates)
+    order = range(steps) if reverse == back else range(steps - 1, -1, -1)
+    each = lambda n: torch.zeros(steps, batch, n, dtype=torch.float64)
+    seen = lambda t: torch.ones(batch, 1, dtype=torch.bool) if mask is None else mask[t][:, None]
+    chosen = lambda t, a, b: torch.where(seen(t), a, b)
+    zero = torch.zeros((), dtype=torch.float64)
+    if not back:
+        weight, h = x[1], x[3] if kind == "gru" else x[2]
+        c = x[3] if kind == "lstm" else None
+        y, h_before, c_before, kept = each(hidden), each(hidden), each(hidden), each(4 * hidden)
+        for t in order:
+            h_before[t] = h
+            if kind == "lstm":
+                c_before[t] = c
+                i, f, g, o = (x[0][t] + h @ weight.T).chunk(4, 1)
+                i, f, g, o = torch.sigmoid(i), torch.sigmoid(f), torch.tanh(g), torch.sigmoid(o)
+                cell = f * c + i * g
+                new, keep = o * torch.tanh(cell), torch.cat([i, f, g, o], 1)
+                c = chosen(t, cell, c)
+            elif kind == "gru":
+                (a, b, n), (ha, hb, hn) = x[0][t].chunk(3, 1), (h @ weight.T + x[2]).chunk(3, 1)
+                r, z = torch.sigmoid(a + ha), torch.sigmoid(b + hb)
+                n = torch.tanh(n + r * hn)
+                new, keep = (1 - z) * n + z * h, torch.cat([r, z, n, hn], 1)
+            else:
+                new, keep = {"tanh": torch.tanh, "relu": torch.relu}[kind](x[0][t] + h @ weight.T), None
+            y[t] = chosen(t, new, zero)
+            h = chosen(t, new, h)
+            if keep is not None:
+                kept[t] = chosen(t, keep, zero)
+        results, more = {"lstm": ([y, h, c], [h_before, c_before, kept]), "gru": ([y, h], [h_before, kept])}.get(kind, ([y, h], [h_before]))
+        return results + more if p["keeps"] == "true" else results
+    dh, dc = x[1], x[2] if kind == "lstm" else None
+    weight, known = (x[3], x[4]) if kind == "lstm" else (x[2], x[3])
+    kept = {"lstm": x[5] if kind == "lstm" else None, "gru": x[4] if kind == "gru" else None}.get(kind)
+    dgates, dproduct = each(gates * hidden), each(gates * hidden)
+    for t in order:
+        slope = dh + x[0][t]
+        if kind == "lstm":
+            i, f, g, o = kept[t].chunk(4, 1)
+            tanh = torch.tanh(f * known[t] + i * g)
+            total = dc + slope * o * (1 - tanh**2)
+            d = torch.cat([total * g * i * (1 - i), total * known[t] * f * (1 - f), total * i * (1 - g**2), slope * tanh * o * (1 - o)], 1)
+            dc, through = chosen(t, total * f, dc), d
+        elif kind == "gru":
+            r, z, n, hn = kept[t].chunk(4, 1)
+            dn = slope * (1 - z) * (1 - n**2)
+            dr, dz = dn * hn * r * (1 - r), slope * (known[t] - n) * z * (1 - z)
+            d, through = torch.cat([dr, dz, dn], 1), torch.cat([dr, dz, dn * r], 1)
+        else:
+            d = through = slope * ((1 - known[t] ** 2) if kind == "tanh" else (known[t] > 0))
+        dgates[t], dproduct[t] = chosen(t, d, zero), chosen(t, through, zero)
+        dh = chosen(t, through @ weight + (slope * z if kind == "gru" else 0), dh)
+    return {"lstm": [dgates, dh, dc], "gru": [dgates, dproduct, dh]}.get(kind, [dgates, dh])
+
+
 def composite(name, p, x):
     if name == "softmax":
         return [torch.softmax(x[0], -1)]
@@ -596,6 +659,8 @@ def composite(name, p, x):
         return [rope(*x, p["interleaved"] == "true", -1 if p["inverse"] == "true" else 1)]
     if name in ("lstmCell", "lstmCellGradient", "gruCell", "gruCellGradient"):
         return recurrent(name, x)
+    if "Sequence" in name:
+        return sequence(name, p, x)
     raise ValueError(name)
 
 

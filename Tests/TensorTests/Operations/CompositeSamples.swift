@@ -125,6 +125,7 @@ extension OperationSamples {
     case .rope: return rope(composite)
     case .lstmCell, .lstmCellGradient: return lstm(composite)
     case .gruCell, .gruCellGradient: return gru(composite)
+    case .recurrentSequence, .recurrentSequenceGradient: return sequence(composite)
     // Compared with the optimizers, and these with PyTorch, in the NN room's tests.
     case .optimizerStep: return []
     }

@@ -85,6 +85,8 @@ private func descriptor(_ composite: Composite) -> String {
   case .attentionGradient(let scale, let causal, let forMask):
     "attentionGradient scale=\(scale) causal=\(causal) forMask=\(forMask)"
   case .rope(let interleaved, let inverse): "rope interleaved=\(interleaved) inverse=\(inverse)"
+  case .recurrentSequence(let sequence, let keeps): "\(composite.name) reverse=\(sequence.reverse) keeps=\(keeps)"
+  case .recurrentSequenceGradient(let sequence): "\(composite.name) reverse=\(sequence.reverse)"
   case .lstmCell, .lstmCellGradient, .gruCell, .gruCellGradient, .optimizerStep: composite.name
   }
 }

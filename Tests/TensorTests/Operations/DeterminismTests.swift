@@ -183,6 +183,24 @@ enum LargeSamples {
     case .gruCell: return [(operation, [real([301, 201]), real([301, 201], 1), real([301, 67], 2)])]
     case .gruCellGradient:
       return [(operation, [real([301, 67]), real([301, 201], 1), real([301, 201], 2), real([301, 67], 3)])]
+    case .recurrentSequence(let sequence, _):
+      let gates = real([5, 33, sequence.gates * 67])
+      let weight = real([sequence.gates * 67, 67], 1) * 0.05
+      let (state, bias) = (real([33, 67], 2), real([sequence.gates * 67], 3))
+      switch sequence.kind {
+      case .lstm: return [(operation, [gates, weight, state, real([33, 67], 4)])]
+      case .gru: return [(operation, [gates, weight, bias, state])]
+      case .tanh, .relu: return [(operation, [gates, weight, state])]
+      }
+    case .recurrentSequenceGradient(let sequence):
+      let weight = real([sequence.gates * 67, 67], 1) * 0.05
+      let (dy, state, known) = (real([5, 33, 67]), real([33, 67], 2), Input([5, 33, 67], .unit, seed: 3).tensor(.float32))
+      let kept = Input([5, 33, 268], .unit, seed: 4).tensor(.float32)
+      switch sequence.kind {
+      case .lstm: return [(operation, [dy, state, real([33, 67], 5), weight, known, kept])]
+      case .gru: return [(operation, [dy, state, weight, known, kept])]
+      case .tanh, .relu: return [(operation, [dy, state, weight, known])]
+      }
     case .optimizerStep: return []  // elementwise; whole training steps are compared in the NN room's tests
     }
   }

@@ -11,7 +11,16 @@ extension OperationSamples {
     .rope(interleaved: false, inverse: false), .rope(interleaved: true, inverse: false),
     .rope(interleaved: false, inverse: true), .rope(interleaved: true, inverse: true), .lstmCell, .lstmCellGradient, .gruCell,
     .gruCellGradient,
-  ]
+  ] + sequences
+
+  private static let sequences: [Composite] = RecurrentSequence.Kind.allCases.flatMap { kind -> [Composite] in
+    [false, true].flatMap { (reverse: Bool) -> [Composite] in
+      let sequence = RecurrentSequence(kind, reverse: reverse)
+      return [
+        .recurrentSequence(sequence, keeps: false), .recurrentSequence(sequence, keeps: true), .recurrentSequenceGradient(sequence),
+      ]
+    }
+  }
 
   /// Sizes of an attention: queries and keys differ, heads share keys, one query, whole vectors and their remains.
   private struct Heads {
@@ -86,6 +95,49 @@ extension OperationSamples {
         [
           Input(x, seed: 1), Input(table, .unit, seed: 2, role: .statistics), Input(table, .unit, seed: 3, role: .statistics),
         ], real, gradients: [0, 1, 2], ulps: 4, magnitude: 4)
+    }
+  }
+
+  /// Steps, batch, hidden: more rows and columns than a tile, one of everything, nothing.
+  private static let walks = [(3, 2, 3), (2, 7, 5), (1, 1, 1), (2, 2, 35), (0, 2, 3), (2, 0, 3), (2, 2, 0)]
+
+  static func sequence(_ composite: Composite) -> [Sample] {
+    walks.flatMap { steps, batch, hidden -> [Sample] in
+      let mask = Input([steps, batch], seed: 2, role: .fixed(.bool))
+      func state(_ seed: Int) -> Input { Input([batch, hidden], .unit, seed: seed) }
+      func all(_ seed: Int, _ times: Int = 1) -> Input { Input([steps, batch, times * hidden], .nonzero, seed: seed) }
+      func samples(_ inputs: [Input], magnitude: Double) -> [Sample] {
+        [inputs, inputs + [mask]].map {
+          Sample(
+            .composite(composite), $0, real, gradients: Array(inputs.indices), ulps: 16, magnitude: magnitude)
+        }
+      }
+      switch composite {
+      case .recurrentSequence(let sequence, _):
+        let weight = Input([sequence.gates * hidden, hidden], .unit, seed: 5)
+        let bias = Input([sequence.gates * hidden], .unit, seed: 6)
+        let gates = Input([steps, batch, sequence.gates * hidden], .unit, seed: 1)
+        // A relu doubles what came before.
+        let magnitude: Double = sequence.kind == .relu ? 200 : 8
+        switch sequence.kind {
+        case .lstm: return samples([gates, weight, state(3), state(4)], magnitude: magnitude)
+        case .gru: return samples([gates, weight, bias, state(3)], magnitude: magnitude)
+        case .tanh, .relu: return samples([gates, weight, state(3)], magnitude: magnitude)
+        }
+      case .recurrentSequenceGradient(let sequence):
+        let weight = Input([sequence.gates * hidden, hidden], .unit, seed: 5)
+        // What the steps kept is within 0 and 1, or nearly.
+        let known = Input([steps, batch, hidden], .unit, seed: 8)
+        let kept = Input([steps, batch, 4 * hidden], .unit, seed: 9)
+        switch sequence.kind {
+        case .lstm: return samples([all(1), state(2), state(3), weight, known, kept], magnitude: 1000)
+        case .gru: return samples([all(1), state(2), weight, known, kept], magnitude: 1000)
+        case .tanh, .relu:
+          // No output is exactly 0, where a relu has no derivative.
+          return samples([all(1), state(2), weight, Input([steps, batch, hidden], .aboveOne, seed: 8)], magnitude: 1000)
+        }
+      default: preconditionFailure("\(composite.name) is no sequence")
+      }
     }
   }
 
