@@ -91,3 +91,66 @@ import Testing
     #expect(abs(a - b) < 1e-2)
   }
 }
+
+@Suite struct OptimizerTests {
+  /// An optimizer that scales the loss itself gets the gradients of the scaled loss, in any precision.
+  @Test(arguments: [TrainerOptions.Precision.float32, .float16])
+  func lossScaleOptimizerScalesByItself(precision: TrainerOptions.Precision) throws {
+    func step(_ wrapped: Bool) throws -> [Float] {
+      let model = smallModel()
+      let inner = SGD(model.parameters, learningRate: 0.5)
+      let trainer = Trainer(
+        model, optimizer: wrapped ? LossScaleOptimizer(inner) : inner, loss: mseLoss, options: .init { $0.precision = precision })
+      let (x, y) = line(32).batch(Array(0..<32))
+      try trainer.trainStep(x, y)
+      return model.parameters.flatMap(\.value.floats)
+    }
+    for (a, b) in zip(try step(true), try step(false)) { #expect(abs(a - b) < 1e-5) }
+  }
+
+  /// The schedule's steps are in the optimizer's state: a run goes on with them.
+  @Test func schedulesGoOn() async throws {
+    struct Failure: Error {}
+    func run(_ folder: String?, failsAt step: Int? = nil) async throws -> (bits: [String: [UInt32]], rate: Double) {
+      let model = smallModel()
+      let optimizer = Adam(model.parameters, learningRate: 0.05)
+      optimizer.schedule = ExponentialLR(gamma: 0.9)
+      let trainer = Trainer(model, optimizer: optimizer, loss: mseLoss)
+      var callbacks: [Callback] = []
+      if let folder { callbacks.append(.backupAndRestore(folder, saveFrequency: .steps(3), deleteCheckpoint: false)) }
+      callbacks.append(LambdaCallback(onTrainBatchEnd: { _, _, trainer in if trainer.position.step == step { throw Failure() } }))
+      do { try await trainer.fit(line(40), epochs: 3, callbacks: callbacks, batchSize: 8, verbose: .silent) } catch is Failure {}
+      return (bits(model), optimizer.learningRate)
+    }
+    let scratch = Scratch()
+    let whole = try await run(nil)
+    _ = try await run(scratch.path, failsAt: 7)
+    let again = try await run(scratch.path)
+    #expect(again.bits == whole.bits && again.rate == whole.rate)
+  }
+
+  @Test func callbacksDoNotFightASchedule() async throws {
+    let model = smallModel()
+    let optimizer = SGD(model.parameters, learningRate: 0.05)
+    optimizer.schedule = ExponentialLR(gamma: 0.9)
+    let trainer = Trainer(model, optimizer: optimizer, loss: mseLoss)
+    for callback in [Callback.learningRateScheduler { _, rate in rate }, .reduceLROnPlateau(), .learningRateFinder()] {
+      await #expect(throws: TrainingError.self) {
+        _ = try await trainer.fit(line(40), callbacks: [callback], verbose: .silent)
+      }
+    }
+    let search = try await trainer.findLearningRate(line(64), batchSize: 16, steps: 30)
+    #expect(search.learningRates.count > 10 && optimizer.schedule != nil)
+  }
+
+  /// Evaluation sees the averages, training goes on with its own weights, and the model ends with the averages.
+  @Test func scheduleFreeIsEvaluatedByItsAverages() async throws {
+    let model = smallModel()
+    let optimizer = ScheduleFreeAdamW(model.parameters, learningRate: 0.05)
+    let trainer = Trainer(model, optimizer: optimizer, loss: mseLoss)
+    let history = try await trainer.fit(line(64), epochs: 8, validation: line(32, seed: 3), verbose: .silent)
+    let values = try await trainer.evaluate(line(32, seed: 3))
+    let (shown, last) = (try #require(values["loss"]), history["val_loss"][7])
+    #expect(abs(shown - last) < 1e-4 * last && last < history["val_loss"][0])
+  }
+}

@@ -104,9 +104,16 @@ struct TrainReviews: AsyncParsableCommand {
       let parameters = network.parameters.reduce(0) { $0 + $1.shape.elementCount }
       print("\(model.rawValue): \(grouped(parameters)) parameters, a vocabulary of \(grouped(vectorize.vocabularySize)) words")
     }
-    try await trainer.fit(
-      loader, epochs: epochs, validation: json ? nil : testData, callbacks: callbacks, validationBatchSize: 512,
-      verbose: json ? .silent : .automatic)
+    Interruption.install()
+    do {
+      try await trainer.fit(
+        loader, epochs: epochs, validation: json ? nil : testData, callbacks: callbacks, validationBatchSize: 512,
+        verbose: json ? .silent : .automatic)
+    } catch is CancellationError {
+      let next = checkpoints.map { "the same command goes on from the checkpoint in \($0)" } ?? "with --checkpoints it could go on"
+      trainer.warn("interrupted; \(next)")
+      throw ExitCode(130)
+    }
     let accuracy = try await trainer.evaluate(testData, batchSize: 512)["accuracy"] ?? .nan
 
     if json { return print(line(times.seconds, accuracy, all: Clock.seconds() - begin)) }

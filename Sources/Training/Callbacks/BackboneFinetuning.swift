@@ -41,6 +41,7 @@ public final class BackboneFinetuning: Callback {
     if let group, !(0..<groups).contains(group) || groups < 2 {
       throw TrainingError.invalidArgument("BackboneFinetuning: group \(group) of an optimizer with \(groups) parameter groups")
     }
+    if group != nil { try trainer.checkNoSchedule("BackboneFinetuning") }
     guard trainer.position.epoch < unfreezeAtEpoch else { return }
     isFrozen = true
     let normalizations = backbone.modules.compactMap { $0 as? BatchNormLayer }

@@ -30,6 +30,7 @@ public final class LearningRateFinder: Callback {
     isDone = true
     result = found
     guard updateAttribute else { return }
+    try trainer.checkNoSchedule("LearningRateFinder")
     guard let rate = found.suggestion() else {
       return trainer.warn("LearningRateFinder: too few batches to suggest a learning rate")
     }

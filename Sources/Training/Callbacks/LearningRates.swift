@@ -10,6 +10,8 @@ public final class LearningRateScheduler: Callback {
     (self.schedule, self.verbose) = (schedule, verbose)
   }
 
+  public override func onTrainBegin() throws { try trainer.checkNoSchedule("LearningRateScheduler") }
+
   public override func onEpochBegin(_ epoch: Int) {
     trainer.optimizer.learningRate = schedule(epoch, trainer.optimizer.learningRate)
     if verbose { print("Epoch \(epoch + 1): the learning rate is \(trainer.optimizer.learningRate)") }

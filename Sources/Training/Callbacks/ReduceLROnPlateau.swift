@@ -28,6 +28,7 @@ public final class ReduceLROnPlateau: MonitorCallback {
 
   public override func onTrainBegin() throws {
     guard factor < 1 else { throw TrainingError.invalidArgument("ReduceLROnPlateau: the factor \(factor) is not below 1") }
+    try trainer.checkNoSchedule("ReduceLROnPlateau")
     (best, cooldownCounter, wait) = (nil, 0, 0)
   }
 

@@ -192,6 +192,7 @@ public final class StochasticWeightAveraging: Callback {
       throw TrainingError.invalidArgument(
         "StochasticWeightAveraging: learning rates \(swaLearningRates) for \(count) parameter groups")
     }
+    try trainer.checkNoSchedule("StochasticWeightAveraging")
     averages = WeightAverages(trainer.model, useBuffers: false)
     ratesAtStart = []
   }

@@ -76,7 +76,8 @@ extension Trainer {
         throw error
       }
     } catch let error as LoadError { throw different(error.description) }
-    optimizer.learningRates = rates
+    // A schedule counts in the optimizer's state.
+    if optimizer.schedule == nil { optimizer.learningRates = rates }
     RandomState(model).restore(checkpoint.tensors(under: "random"))
     for (i, metric) in metrics.enumerated() {
       metric.build(like: checkpoint.tensors(under: "gathered/\(2 + outputTrackers.count + i)"))

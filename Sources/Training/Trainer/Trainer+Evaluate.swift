@@ -109,6 +109,14 @@ extension Trainer {
     let before = fitRun == nil ? [] : gathered.map(\.value)
     defer { for (variable, value) in zip(gathered, before) { variable.value = value } }
     resetMetrics()
+    // What is evaluated are the averages; training goes on with the very bits it had.
+    let averaging = fitRun == nil ? nil : optimizer as? ScheduleFreeOptimizer
+    let parameters = averaging == nil ? [] : optimizer.parameters.map { $0.value.detached() }
+    averaging?.eval()
+    defer {
+      averaging?.train()
+      for (parameter, value) in zip(optimizer.parameters, parameters) { parameter.value = value }
+    }
     try callbacks.onTestBegin()
     let logs = BatchLogs { [unowned self] in self.currentLogs() }
     let next = source.batches(pass: source.pass, from: 0)

@@ -53,6 +53,12 @@ extension Trainer {
       throw TrainingError.invalidArgument("findLearningRate: \(steps) steps from \(minimum) to \(maximum)")
     }
     let saved = checkpoint()
+    let schedule = optimizer.schedule
+    if schedule != nil { optimizer.schedule = nil }
+    func putBack() throws {
+      if schedule != nil { optimizer.schedule = schedule }
+      try restore(saved, path: "before the search")
+    }
     let pass = source.pass
     var (rates, losses): ([Double], [Double]) = ([], [])
     model.train()
@@ -82,10 +88,10 @@ extension Trainer {
         best = min(best, smoothed)
       }
     } catch {
-      try restore(saved, path: "before the search")
+      try putBack()
       throw error
     }
-    try restore(saved, path: "before the search")
+    try putBack()
     return LearningRateSearch(learningRates: rates, losses: losses)
   }
 

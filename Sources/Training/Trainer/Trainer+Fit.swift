@@ -83,6 +83,12 @@ extension Trainer {
     return try self.run(run, callbacks, verbose)
   }
 
+  /// So many steps on one batch in the loop of `fit`, for measuring what it adds to a step.
+  package final func repeatStep(_ batch: TrainingBatch, count: Int) throws {
+    let source = BatchSequence(count: count) { _ in repeatElement(batch, count: count) }
+    _ = try run(FitRun(source, nil, FitPlan()), [], .silent)
+  }
+
   private func check(_ plan: FitPlan, _ source: any BatchSource) throws {
     guard plan.epochs >= 0, plan.initialEpoch >= 0 else {
       throw TrainingError.invalidArgument("fit: \(plan.epochs) epochs from epoch \(plan.initialEpoch)")
@@ -92,6 +98,10 @@ extension Trainer {
     }
     for (name, value) in [("stepsPerEpoch", plan.stepsPerEpoch), ("validationSteps", plan.validationSteps)] {
       if let value, value <= 0 { throw TrainingError.invalidArgument("fit: \(name) is \(value)") }
+    }
+    if optimizer is LossScaleOptimizer && (options.gradientAccumulation > 1 || options.clipping != nil) {
+      throw TrainingError.invalidArgument(
+        "fit: with a LossScaleOptimizer gradients are accumulated and clipped by the optimizer inside of it")
     }
     guard options.gradientAccumulation > 0 else {
       throw TrainingError.invalidArgument("gradientAccumulation is \(options.gradientAccumulation)")
@@ -143,12 +153,15 @@ extension Trainer {
     (position.step, position.optimizerStep) = (before.step, before.optimizerStep)
     position.pass = run.source.pass
     model.train()
+    let averaging = optimizer as? ScheduleFreeOptimizer
+    averaging?.train()
     do {
       try list.onTrainBegin()
       let resumed = try resume(run)
       if resumed { try list.onResume(epoch: position.epoch, batch: position.batch) }
       while position.epoch < epochs && !stopTraining { try epoch(run) }
       try list.onTrainEnd(logs: run.lastLogs)
+      averaging?.eval()
     } catch {
       list.onException(error)
       throw error

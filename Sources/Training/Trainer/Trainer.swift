@@ -91,7 +91,14 @@ open class Trainer {
     outputTrackers = outputs.count > 1 ? outputs.map { _ in LossTracker() } : []
   }
 
-  final func warn(_ sentence: String) {
+  /// - Throws: ``TrainingError/invalidArgument(_:)`` where the learning rate follows a schedule, and nobody else may set it.
+  final func checkNoSchedule(_ name: String) throws {
+    guard optimizer.schedule == nil else {
+      throw TrainingError.invalidArgument("\(name): the optimizer's learning rate follows a schedule; set its schedule to nil")
+    }
+  }
+
+  package final func warn(_ sentence: String) {
     if let onWarning { return onWarning(sentence) }
     writeToStandardError("warning: \(sentence)\n")
   }

@@ -50,7 +50,8 @@ extension Trainer {
         position.optimizerStep += 1
       }
     }
-    if changes && position.accumulated == 1 && wanted == 1 && options.precision != .float16 {
+    let usesScale = options.precision == .float16 && !scalesLoss
+    if changes && position.accumulated == 1 && wanted == 1 && !usesScale {
       if let program = programs.train { return program(batch) }
       let program = program("train step") { [unowned self] in self.trainBody($0, .alone) }
       programs.train = program
@@ -59,7 +60,7 @@ extension Trainer {
     if programs.waiting == nil {
       programs.waiting = optimizer.parameters.map { Variable(Tensor.zeros($0.shape, $0.elementType).contiguous()) }
     }
-    if options.precision == .float16 {
+    if usesScale {
       let program = programs.accumulate ?? self.program("accumulate") { [unowned self] in self.trainBody($0, .waiting) }
       programs.accumulate = program
       let loss = program(batch)
@@ -120,15 +121,20 @@ extension Trainer {
     return predictions
   }
 
+  /// Whether the optimizer scales the loss itself.
+  private var scalesLoss: Bool { optimizer is LossScaleOptimizer }
+
   /// By the optimizer's parameters; times the loss scale in float16.
   private func gradients(of loss: Tensor) -> Gradients {
+    func cotangent(_ scale: Tensor?) -> Tensor? { scale?.converted(to: loss.elementType).broadcast(to: loss.shape) }
+    let scaling = (optimizer as? LossScaleOptimizer)?.dynamicScale
     guard let type = options.precision.elementType else {
-      return loss.gradients(for: optimizer.parameters, releasingHistory: true)
+      return loss.gradients(for: optimizer.parameters, cotangent: cotangent(scaling), releasingHistory: true)
     }
-    let scale = type == .float16 ? lossScale.scale.value.converted(to: loss.elementType).broadcast(to: loss.shape) : nil
+    let scale = type == .float16 && !scalesLoss ? lossScale.scale.value : nil
     // What is computed again on the way back reads parameters as the first time.
     return withParameters(as: type) {
-      loss.gradients(for: optimizer.parameters, cotangent: scale, releasingHistory: true)
+      loss.gradients(for: optimizer.parameters, cotangent: cotangent(scaling ?? scale), releasingHistory: true)
     }
   }
 
