@@ -5,7 +5,9 @@ import ApusFormats
 import ApusNN
 import ApusTensor
 import ApusTraining
+import Foundation
 
+Interruption.install()
 guard CommandLine.arguments.count == 3 else { fatalError("usage: TrainingProgram BACKUP RESULT") }
 let (backup, result) = (CommandLine.arguments[1], CommandLine.arguments[2])
 
@@ -28,14 +30,19 @@ let options = TrainerOptions {
 let trainer = Trainer(model, optimizer: optimizer, loss: mseLoss, options: options)
 let loader = DataLoader(TensorDataset(x[..<54], y[..<54]), batchSize: 8, shuffle: true, workers: 2, seed: 5)
 let validation = TensorDataset(x[54...], y[54...])
-let history = try await trainer.fit(
-  loader, epochs: 4, validation: validation,
-  callbacks: [
-    LambdaCallback(onEpochBegin: { epoch, trainer in trainer.optimizer.learningRate *= 0.9 }),
-    ReduceLROnPlateau(monitor: "val_loss", factor: 0.5, patience: 1, minDelta: 0.05),
-    EarlyStopping(monitor: "val_loss", patience: 3, restoreBestWeights: true),
-    BackupAndRestore(backup, saveFrequency: .steps(4), deleteCheckpoint: false),
-  ], verbose: .silent)
+let history: History
+do {
+  history = try await trainer.fit(
+    loader, epochs: 4, validation: validation,
+    callbacks: [
+      LambdaCallback(onEpochBegin: { epoch, trainer in trainer.optimizer.learningRate *= 0.9 }),
+      ReduceLROnPlateau(monitor: "val_loss", factor: 0.5, patience: 1, minDelta: 0.05),
+      EarlyStopping(monitor: "val_loss", patience: 3, restoreBestWeights: true),
+      BackupAndRestore(backup, saveFrequency: .steps(4), deleteCheckpoint: false),
+    ], verbose: .silent)
+} catch is CancellationError {
+  exit(130)
+}
 
 var tensors = model.state
 for (name, variable) in optimizer.state { tensors["optimizer/" + name] = variable.value }

@@ -1,4 +1,5 @@
 import ApusData
+import ApusFormats
 import ApusNN
 import ApusTensor
 import Testing
@@ -229,6 +230,36 @@ import Testing
       }
     }
     #expect(TrainingError.duplicateName("error").description.contains("'error'"))
+  }
+
+  /// A NaN stops the program with the operation that made it, not only with the step.
+  @Test func anomalyModeNamesTheOperation() async {
+    let result = await #expect(processExitsWith: .failure, observing: [\.standardErrorContent]) {
+      final class Logarithm: Module, Layer {
+        let weight = Parameter(Tensor([-1]))
+        func callAsFunction(_ x: Tensor) -> Tensor { log(x * weight.value) }
+      }
+      let model = Logarithm()
+      let trainer = Trainer(model, optimizer: SGD(model.parameters), loss: mseLoss, options: .init { $0.detectAnomaly = true })
+      try trainer.trainStep(Tensor([[2]]), Tensor([[0]]))
+    }
+    let printed = String(decoding: result?.standardErrorContent ?? [], as: UTF8.self)
+    #expect(printed.contains("anomaly: log of float32[1, 1] made a NaN"), "\(printed)")
+  }
+
+  /// The example of the first page of the documentation.
+  @Test func theExampleOfTheDesignRuns() async throws {
+    let scratch = Scratch()
+    let model = Sequential(Linear(3, 8), ReLU(), Linear(8, 2))
+    let x = Tensor.randn([60, 3], generator: Generator(seed: 1))
+    let data = TensorDataset(x, (x.sum(axis: 1) .> 0).converted(to: .int64))
+    let (train, test) = (DataLoader(data, batchSize: 10, shuffle: true), data)
+    let optimizer = AdamW(model.parameters, learningRate: 1e-2)
+    let trainer = Trainer(model, optimizer: optimizer, loss: crossEntropy, metrics: [Accuracy()])
+    let history = try await trainer.fit(
+      train, epochs: 5, validation: test,
+      callbacks: [.modelCheckpoint(scratch("best")), .earlyStopping(patience: 2), .tensorBoard(scratch("runs"))], verbose: .silent)
+    #expect(history["val_accuracy"].count >= 3 && isRegularFile(scratch("best/checkpoint.json")))
   }
 
   @Test func sequencesOfBatchesAndUnsupportedBatches() async throws {

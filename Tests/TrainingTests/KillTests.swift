@@ -18,6 +18,30 @@ import Testing
     return places.first { FileManager.default.isExecutableFile(atPath: $0.path) }
   }
 
+  /// Ctrl-C: the process ends in order, with a checkpoint where it stands.
+  @Test func anInterruptedRunEndsInTheSameBits() throws {
+    let scratch = Scratch()
+    let begin = Date()
+    try start(scratch("whole"), scratch("expected")).waitUntilExit()
+    let seconds = -begin.timeIntervalSinceNow
+    var interrupted = 0
+    for _ in 0..<20 where interrupted < 3 {
+      let process = try start(scratch("backup"), scratch("result"))
+      usleep(UInt32(seconds * Double.random(in: 0.3...0.9) * 1e6))
+      process.interrupt()
+      process.waitUntilExit()
+      if process.terminationReason == .exit && process.terminationStatus == 0 { break }
+      // Before the program has taken over the signal, it ends the process.
+      #expect(process.terminationStatus == (process.terminationReason == .exit ? 130 : 2))
+      interrupted += 1
+    }
+    let last = try start(scratch("backup"), scratch("result"))
+    last.waitUntilExit()
+    #expect(last.terminationStatus == 0)
+    let (result, expected) = (URL(fileURLWithPath: scratch("result")), URL(fileURLWithPath: scratch("expected")))
+    #expect(try Data(contentsOf: result) == Data(contentsOf: expected))
+  }
+
   private func start(_ backup: String, _ result: String) throws -> Process {
     let process = Process()
     let program: URL = try #require(Self.program, "TrainingProgram is not built")

@@ -1,5 +1,4 @@
 import Apus
-import ApusTraining
 
 // What `Trainer` adds to a step: the same small network by a compiled step in a loop, and by `fit`'s loop. The difference of the
 // two times, divided by the number of steps, is what a step of `fit` costs more.

@@ -139,6 +139,12 @@ extension Trainer {
   final func resume(_ run: FitRun) throws -> Bool {
     let folders = [run.plan.resume].compactMap { $0 } + callbacks.flattened.compactMap { ($0 as? BackupAndRestore)?.folder }
     for path in folders {
+      // One checkpoint, named by itself.
+      if isRegularFile(path + "/" + Checkpoint.marker) {
+        try restore(Checkpoint(path: path), path: path)
+        run.source.pass = position.pass
+        return true
+      }
       let folder = CheckpointFolder(path: path)
       guard let (name, checkpoint) = try folder.latest(warn) else { continue }
       try restore(checkpoint, path: name)

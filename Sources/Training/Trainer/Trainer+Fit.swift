@@ -44,7 +44,7 @@ extension Trainer {
   ///   - stepsPerEpoch: batches of an epoch; the next epoch goes on where this one stopped, with a new pass where the data ends.
   ///   - validationSteps: batches of an evaluation.
   ///   - validationFrequency: evaluation comes after every so many epochs.
-  ///   - resume: a folder of checkpoints: training goes on from the last sound one in it, if there is one.
+  ///   - resume: a folder of checkpoints: training goes on from the last sound one in it, if there is one. Or one checkpoint.
   ///   - verbose: how progress is shown.
   /// - Returns: the values of every epoch.
   /// - Throws: ``TrainingError``; `CancellationError` if the task is cancelled (or the process was interrupted, see
