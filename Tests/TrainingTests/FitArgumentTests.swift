@@ -258,7 +258,8 @@ import Testing
     let trainer = Trainer(model, optimizer: optimizer, loss: crossEntropy, metrics: [Accuracy()])
     let history = try await trainer.fit(
       train, epochs: 5, validation: test,
-      callbacks: [.modelCheckpoint(scratch("best")), .earlyStopping(patience: 2), .tensorBoard(scratch("runs"))], verbose: .silent)
+      callbacks: [.modelCheckpoint(scratch("best")), .earlyStopping(patience: 2), .tensorBoard(scratch("runs"))], verbose: .silent
+    )
     #expect(history["val_accuracy"].count >= 3 && isRegularFile(scratch("best/checkpoint.json")))
   }
 

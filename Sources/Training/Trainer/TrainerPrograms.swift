@@ -105,40 +105,7 @@ extension Trainer {
     return loss.detached()
   }
 
-  /// The model's outputs, computed in the wanted precision; float32 for the loss.
-  private func outputs(for batch: TrainingBatch) -> [Tensor] {
-    var predictions: [Tensor]
-    if let type = options.precision.elementType {
-      let inputs = batch.inputs.map { $0.elementType == .float32 ? $0.converted(to: type) : $0 }
-      predictions = withParameters(as: type) { forward(inputs) }
-      predictions = predictions.map { $0.elementType == type ? $0.converted(to: .float32) : $0 }
-    } else {
-      predictions = forward(batch.inputs)
-    }
-    guard predictions.count == outputs.count else {
-      stop("Trainer: the model gave \(predictions.count) outputs, \(outputs.count) were declared")
-    }
-    return predictions
-  }
-
-  /// Whether the optimizer scales the loss itself.
-  private var scalesLoss: Bool { optimizer is LossScaleOptimizer }
-
-  /// By the optimizer's parameters; times the loss scale in float16.
-  private func gradients(of loss: Tensor) -> Gradients {
-    func cotangent(_ scale: Tensor?) -> Tensor? { scale?.converted(to: loss.elementType).broadcast(to: loss.shape) }
-    let scaling = (optimizer as? LossScaleOptimizer)?.dynamicScale
-    guard let type = options.precision.elementType else {
-      return loss.gradients(for: optimizer.parameters, cotangent: cotangent(scaling), releasingHistory: true)
-    }
-    let scale = type == .float16 && !scalesLoss ? lossScale.scale.value : nil
-    // What is computed again on the way back reads parameters as the first time.
-    return withParameters(as: type) {
-      loss.gradients(for: optimizer.parameters, cotangent: cotangent(scaling ?? scale), releasingHistory: true)
-    }
-  }
-
-  private func optimize(by gradients: Gradients) {
+  final func optimize(by gradients: Gradients) {
     var gradients = gradients
     switch options.clipping {
     case .norm(let limit): gradients.clip(norm: limit)
@@ -153,59 +120,6 @@ extension Trainer {
   private func totalLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
     let loss = computeLoss(predictions, batch)
     return model.isRegularized ? loss + model.regularizationLoss().converted(to: loss.elementType) : loss
-  }
-
-  /// Changes the parameters by the gradients that wait, which were scaled, unless one is not finite.
-  private func applyWaiting() {
-    guard let waiting = programs.waiting else { return }
-    func program(_ name: String, _ body: @escaping () -> Void) -> () -> Void {
-      if options.runEagerly || options.detectAnomaly { return { withoutGradient(body) } }
-      let program = compile(name) { withoutGradient(body) }
-      return { program() }
-    }
-    let isFinite =
-      programs.waitingIsFinite
-      ?? {
-        let program = compile("gradients are finite") { () -> Tensor in
-          withoutGradient {
-            let parts = waiting.map { ApusTensor.isFinite($0.value).all().reshaped([1]) }
-            return concatenate(parts).all()
-          }
-        }
-        return { program() }
-      }()
-    programs.waitingIsFinite = isFinite
-    if isFinite().item(as: Bool.self) {
-      let apply =
-        programs.applyWaiting
-        ?? program("optimizer step") { [unowned self] in
-          let scale = lossScale.scale.value
-          let gradients = zip(optimizer.parameters, waiting).map { parameter, sum -> Tensor? in
-            // Read, so that freezing is another program.
-            _ = parameter.value
-            return parameter.isTrainable ? sum.value / scale.converted(to: sum.elementType) : nil
-          }
-          optimize(by: Gradients(variables: optimizer.parameters, values: gradients))
-          let steps = lossScale.steps.value + 1
-          let grows = steps .>= LossScale.growthSteps
-          lossScale.scale.value = `where`(grows, scale * 2, scale)
-          lossScale.steps.value = `where`(grows, 0, steps)
-          for variable in waiting { variable.value = Tensor.zeros(variable.shape, variable.elementType) }
-        }
-      programs.applyWaiting = apply
-      apply()
-    } else {
-      let drop =
-        programs.dropWaiting
-        ?? program("leave a step out") { [unowned self] in
-          lossScale.scale.value = lossScale.scale.value * 0.5
-          lossScale.steps.value = Tensor(0)
-          for variable in waiting { variable.value = Tensor.zeros(variable.shape, variable.elementType) }
-        }
-      programs.dropWaiting = drop
-      drop()
-      position.optimizerStep -= 1
-    }
   }
 
   /// The bytes that a step of training on such a batch takes.
@@ -275,32 +189,4 @@ extension Trainer {
     }
   }
 
-  // MARK: Values
-
-  /// The loss and metrics since they were reset, read now.
-  public final func currentLogs() -> Logs {
-    var logs: Logs = ["loss": lossTracker.mean]
-    withoutGradient {
-      for (i, tracker) in outputTrackers.enumerated() { logs["\(outputs[i].name)_loss"] = tracker.mean }
-      for output in outputs {
-        let prefix = outputs.count > 1 ? output.name + "_" : ""
-        for metric in output.metrics + output.weightedMetrics {
-          let values = metric.result().elements(as: Double.self)
-          if values.count == 1 {
-            logs[prefix + metric.name] = values[0]
-          } else {
-            for (k, value) in values.enumerated() { logs["\(prefix)\(metric.name)_\(k)"] = value }
-          }
-        }
-      }
-    }
-    return logs
-  }
-
-  /// Forgets the loss and metrics so far.
-  public final func resetMetrics() {
-    lossTracker.reset()
-    outputTrackers.forEach { $0.reset() }
-    metrics.forEach { $0.reset() }
-  }
 }
