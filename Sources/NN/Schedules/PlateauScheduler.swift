@@ -1,6 +1,6 @@
 import ApusTensor
 
-/// Lowers the learning rates when a metric has stopped getting better (PyTorch's rule). It has a memory, so it is not a
+/// Lowers the learning rates when a metric has stopped getting better (PyTorch's `ReduceLROnPlateau`). It has a memory, so it is not a
 /// ``LearningRateSchedule``: call ``step(_:)`` with the metric after each epoch.
 public final class PlateauScheduler {
   public enum Mode: Sendable, Hashable {
