@@ -35,7 +35,8 @@ import Testing
       let path = "normalization_\(name)" + (invert ? "_invert" : "")
       layer.adapt(try values(path + "/data"))
       expectClose(try #require(layer.mean).value.flattened(), try values(path + "/mean").flattened(), .float64, "mean")
-      expectClose(try #require(layer.variance).value.flattened(), try values(path + "/variance").flattened(), .float64, "variance")
+      expectClose(
+        try #require(layer.variance).value.flattened(), try values(path + "/variance").flattened(), .float64, "variance")
       try check(path) { _ in layer }
     }
   }

@@ -37,7 +37,8 @@ struct TextFixture: Decodable {
 
   static let shared = try? JSONDecoder().decode(
     TextFixture.self,
-    from: Data(contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures/text.json")))
+    from: Data(
+      contentsOf: URL(fileURLWithPath: #filePath).deletingLastPathComponent().appendingPathComponent("Fixtures/text.json")))
 }
 
 /// Counts and places are exact; tf-idf weights are logarithms in float32 on both sides.
@@ -48,7 +49,8 @@ func expect(_ x: Tensor, _ expected: TextFixture.Values?, _ what: String, source
   }
   #expect(Array(x.shape) == expected.shape, "\(what): shape", sourceLocation: sourceLocation)
   let values = x.elements(as: Double.self)
-  let same = values.count == expected.values.count && zip(values, expected.values).allSatisfy { abs($0 - $1) <= 1e-6 * max(1, abs($1)) }
+  let same =
+    values.count == expected.values.count && zip(values, expected.values).allSatisfy { abs($0 - $1) <= 1e-6 * max(1, abs($1)) }
   #expect(same, "\(what): \(values), expected \(expected.values)", sourceLocation: sourceLocation)
 }
 
@@ -200,7 +202,8 @@ func expect(_ x: Tensor, _ expected: TextFixture.Values?, _ what: String, source
 
   @Test func savedAndReadAgain() throws {
     let layers = [
-      TextVectorization(maxTokens: 12, ngrams: [1, 2], outputSequenceLength: 6), TextVectorization(standardize: .lower, split: .character),
+      TextVectorization(maxTokens: 12, ngrams: [1, 2], outputSequenceLength: 6),
+      TextVectorization(standardize: .lower, split: .character),
       TextVectorization(maxTokens: 40, outputMode: .tfIdf, padToMaxTokens: true), TextVectorization(outputMode: .count),
     ]
     try withFolder { folder in
@@ -254,9 +257,11 @@ func expect(_ x: Tensor, _ expected: TextFixture.Values?, _ what: String, source
       try layer.save(path)
       let good = try String(contentsOfFile: path, encoding: .utf8)
       let changes = [
-        ("apus.text_vectorization", "other"), ("\"version\": 1", "\"version\": 2"), ("\"int\"", "\"one_hot\""), ("\"int\"", "\"count\""),
+        ("apus.text_vectorization", "other"), ("\"version\": 1", "\"version\": 2"), ("\"int\"", "\"one_hot\""),
+        ("\"int\"", "\"count\""),
         ("whitespace", "spaces"), ("lower_and_strip_punctuation", "upper"), ("\"max_tokens\": 9", "\"max_tokens\": 1"),
-        ("\"max_tokens\": 9", "\"max_tokens\": 4"), ("\"max_tokens\": 9", "\"max_tokens\": \"9\""), ("[", "[3, "), ("[", "[\"film\", "),
+        ("\"max_tokens\": 9", "\"max_tokens\": 4"), ("\"max_tokens\": 9", "\"max_tokens\": \"9\""), ("[", "[3, "),
+        ("[", "[\"film\", "),
         ("\"output_sequence_length\": 5", "\"output_sequence_length\": -5"), ("{", "{\"ngrams\": [0],"), ("{", "{\"ngrams\": 2,"),
         ("}", ""),
       ]

@@ -75,7 +75,7 @@ final class Attachments {
   private struct Penalty {
     let value: Tensor
     /// The trace it is a value of; nil outside of traces.
-    let trace: AnyObject?
+    let trace: Int?
   }
 
   /// How many calls are remembered: whoever never reads their penalties does not keep all histories alive.
@@ -83,7 +83,7 @@ final class Attachments {
 
   func note(_ penalty: Tensor, _ output: Tensor) {
     let trace = activeTrace
-    penalties.removeAll { $0.trace !== trace }
+    penalties.removeAll { $0.trace != trace }
     if penalties.count == Self.remembered { penalties.removeFirst() }
     penalties.append(Penalty(value: penalty / Swift.max(output.shape.first ?? 1, 1), trace: trace))
   }
@@ -91,7 +91,7 @@ final class Attachments {
   func takePenalties() -> [Tensor] {
     let trace = activeTrace
     defer { penalties = [] }
-    return penalties.filter { $0.trace === trace }.map(\.value)
+    return penalties.filter { $0.trace == trace }.map(\.value)
   }
 }
 

@@ -1,6 +1,3 @@
-/// What tells the trace that is being made on this thread from others; nil if there is none.
-package var activeTrace: AnyObject? { Trace.active?.root }
-
 /// The types of what `f` makes of tensors of these types. Nothing is computed: `f` is traced, and must not read values.
 package func inferredTypes(_ inputs: [TensorType], _ f: ([Tensor]) -> [Tensor]) -> [TensorType] {
   let trace = Trace("shapes")
