@@ -9,7 +9,8 @@ import Testing
   private static let file = try? loadTensors(from: fixturePath("preprocessing.safetensors"))
 
   private func values(_ name: String, _ type: ElementType = .float64) throws -> Tensor {
-    let value = try #require(try #require(Self.file)[name], "no value \(name)")
+    let file = try #require(Self.file)
+    let value = try #require(file[name], "no value \(name)")
     return value.elementType.isFloatingPoint ? value.converted(to: type) : value
   }
 

@@ -96,10 +96,10 @@ import Testing
   @Test func reduceLROnPlateau() throws {
     let metrics = try values("metrics")
     for name in ["min", "max"] {
-      func make(_ optimizer: Optimizer) -> ReduceLROnPlateau {
+      func make(_ optimizer: Optimizer) -> PlateauScheduler {
         name == "min"
-          ? ReduceLROnPlateau(optimizer, factor: 0.5, patience: 2, cooldown: 1, minLearningRate: 0.01)
-          : ReduceLROnPlateau(
+          ? PlateauScheduler(optimizer, factor: 0.5, patience: 2, cooldown: 1, minLearningRate: 0.01)
+          : PlateauScheduler(
             optimizer, mode: .max, factor: 0.3, patience: 1, threshold: 0.05, thresholdMode: .absolute, epsilon: 1e-4)
       }
       var optimizer = optimizer()

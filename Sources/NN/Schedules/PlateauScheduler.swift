@@ -1,8 +1,8 @@
 import ApusTensor
 
-/// Lowers the learning rates when a metric has stopped getting better (PyTorch's rule). It has a memory, so it is not a
+/// Lowers the learning rates when a metric has stopped getting better (PyTorch's `ReduceLROnPlateau`). It has a memory, so it is not a
 /// ``LearningRateSchedule``: call ``step(_:)`` with the metric after each epoch.
-public final class ReduceLROnPlateau {
+public final class PlateauScheduler {
   public enum Mode: Sendable, Hashable {
     /// Smaller is better, or larger.
     case min, max
@@ -44,10 +44,10 @@ public final class ReduceLROnPlateau {
     _ optimizer: Optimizer, mode: Mode = .min, factor: Double = 0.1, patience: Int = 10, threshold: Double = 1e-4,
     thresholdMode: ThresholdMode = .relative, cooldown: Int = 0, minLearningRates: [Double], epsilon: Double = 1e-8
   ) {
-    guard factor < 1 else { stop("ReduceLROnPlateau: factor \(factor) must be below 1") }
+    guard factor < 1 else { stop("PlateauScheduler: factor \(factor) must be below 1") }
     guard minLearningRates.count == optimizer.learningRates.count else {
       stop(
-        "ReduceLROnPlateau: \(minLearningRates.count) minimal learning rates for \(optimizer.learningRates.count) parameter groups"
+        "PlateauScheduler: \(minLearningRates.count) minimal learning rates for \(optimizer.learningRates.count) parameter groups"
       )
     }
     self.optimizer = optimizer
