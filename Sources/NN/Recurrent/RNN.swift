@@ -26,7 +26,7 @@ public final class RNN: RecurrentLayer {
 
   /// A layer that takes its input size, and element type if not given, from its first input.
   public init(
-    _ hiddenSize: Int, layers: Int = 1, nonlinearity: Nonlinearity = .tanh, bias: Bool = true, batchFirst: Bool = false,
+    _ hiddenSize: Int, layers: Int = 1, nonlinearity: RecurrentNonlinearity = .tanh, bias: Bool = true, batchFirst: Bool = false,
     dropout: Double = 0,
     bidirectional: Bool = false, elementType: ElementType? = nil, generator: Generator = .default
   ) {
