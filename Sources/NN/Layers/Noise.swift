@@ -59,7 +59,7 @@ public final class GaussianDropout: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded {
+    return recorded {
       guard isTraining, rate > 0 else { return x }
       let deviation = (rate / (1 - rate)).squareRoot()
       return x * Tensor.normal(x.shape, mean: 1, standardDeviation: deviation, x.elementType, generator: generator)
@@ -83,7 +83,7 @@ public final class GaussianNoise: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded {
+    return recorded {
       guard isTraining, standardDeviation > 0 else { return x }
       return x + Tensor.normal(x.shape, standardDeviation: standardDeviation, x.elementType, generator: generator)
     }

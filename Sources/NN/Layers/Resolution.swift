@@ -21,7 +21,7 @@ public final class Upsample: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded(interpolate(x, size: size, scaleFactor: scaleFactor, mode: mode, alignCorners: alignCorners))
+    return recorded(interpolate(x, size: size, scaleFactor: scaleFactor, mode: mode, alignCorners: alignCorners))
   }
 
   override var members: [Member] { [] }
@@ -73,7 +73,7 @@ public final class Unfold: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded(
+    return recorded(
       unfold(
         x, kernelSize: kernelSize.spatialSizes, dilation: dilation.spatialSizes, padding: padding.spatialSizes,
         stride: stride.spatialSizes))
@@ -99,7 +99,7 @@ public final class Fold: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded(
+    return recorded(
       fold(
         x, outputSize: outputSize, kernelSize: kernelSize.spatialSizes, dilation: dilation.spatialSizes,
         padding: padding.spatialSizes, stride: stride.spatialSizes))

@@ -24,7 +24,7 @@ public final class Masking: Module, Layer {
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
     let x = received(x)
-    recorded(`where`(mask(of: x).expanded(at: -1), x, 0))
+    return recorded(`where`(mask(of: x).expanded(at: -1), x, 0))
   }
 
   /// Which steps count: those with a feature that is not `maskValue`; bool [batch, steps].
