@@ -68,7 +68,7 @@ public class Variable: @unchecked Sendable {
   public final var value: Tensor {
     get {
       if let trace = Trace.active {
-        if let computation { return computation.value() }
+        if let computation { return computed(by: computation) }
         let tensor = trace.read(self)
         return ParameterPrecision.applied(
           isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor, of: self)
@@ -78,7 +78,7 @@ public class Variable: @unchecked Sendable {
         if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) {
           return ParameterPrecision.applied(tensor, of: self)
         }
-        if let computation { return computation.value() }
+        if let computation { return computed(by: computation) }
         sched_yield()
       }
     }
@@ -112,11 +112,18 @@ public class Variable: @unchecked Sendable {
     }
   }
 
+  /// In mixed precision the other variables are read as they are, and the value is converted.
+  private func computed(by computation: Computation) -> Tensor {
+    if ParameterPrecision.scopes.load(ordering: .relaxed) == 0 { return computation.value() }
+    let value = ParameterPrecision.$type.withValue(nil) { computation.value() }
+    return ParameterPrecision.applied(value, of: self)
+  }
+
   /// The present value and its number: another number may be another content.
   final var versionedTensor: (tensor: Tensor, version: UInt64) {
     while true {
       if let found = state.withLock({ $0.isChanging ? nil : ($0.tensor, $0.version) }) { return found }
-      if let computation { return (computation.value(), 0) }
+      if let computation { return (computed(by: computation), 0) }
       sched_yield()
     }
   }

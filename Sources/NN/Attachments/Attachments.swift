@@ -48,7 +48,11 @@ final class Attachments {
     if call == true { return y }
     if call != nil { call = true }
     let y = changed(y, by: outputHooks, module)
-    for regularizer in activityRegularizers { note(regularizer(y), y) }
+    if !activityRegularizers.isEmpty {
+      // Sums of many numbers: not in half precision.
+      let wide = y.elementType == .float16 || y.elementType == .bfloat16 ? y.converted(to: .float32) : y
+      for regularizer in activityRegularizers { note(regularizer(wide), y) }
+    }
     return y
   }
 

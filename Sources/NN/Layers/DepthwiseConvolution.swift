@@ -51,6 +51,7 @@ public class DepthwiseConvolutionLayer: Module, Layer {
   public final var channels: Int { weight.shape[0] / depthMultiplier }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }
@@ -112,6 +113,7 @@ public class SeparableConvolutionLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == depthwise.kernelSize.count + 2 else {
       stop("\(label): takes \(depthwise.kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }

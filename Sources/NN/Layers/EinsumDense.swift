@@ -99,6 +99,7 @@ public final class EinsumDense: Module, Layer {
   public var kernel: Parameter { existing(kernelIfBuilt) }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     let open = x.rank - terms.input.count
     // An ellipsis at the left stands for the batch, too.
     guard terms.isLeftOpen ? open >= 1 : terms.isRightOpen ? open >= 0 : open == 0 else {

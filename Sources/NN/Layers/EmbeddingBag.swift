@@ -25,7 +25,7 @@ public final class ReversibleEmbedding: Module, Layer {
     self.logitSoftCap = logitSoftCap
   }
 
-  public func callAsFunction(_ x: Tensor) -> Tensor { self(x, reverse: false) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { self(received(x), reverse: false) }
 
   public func callAsFunction(_ x: Tensor, reverse: Bool) -> Tensor {
     if !reverse {
@@ -75,7 +75,7 @@ public final class EmbeddingBag: Module, Layer {
   }
 
   /// Bags of equal size: [bags, size] → [bags, embedding dimension].
-  public func callAsFunction(_ x: Tensor) -> Tensor { self(x, perSampleWeights: nil) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { self(received(x), perSampleWeights: nil) }
 
   /// - Parameters:
   ///   - x: int64: [bags, size], or [indices] of all bags one after another.

@@ -25,7 +25,7 @@ public class FractionalMaxPoolLayer: Module, Layer {
     self.generator = generator
   }
 
-  public final func callAsFunction(_ x: Tensor) -> Tensor { withIndices(x).output }
+  public final func callAsFunction(_ x: Tensor) -> Tensor { withIndices(received(x)).output }
 
   /// The maxima and where they were found: positions in the flattened spatial dimensions of a channel.
   /// - Parameter samples: [batch, channels, spatial dimensions] in [0, 1), which decide where windows lie; drawn anew if not given.

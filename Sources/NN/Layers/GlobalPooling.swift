@@ -10,6 +10,7 @@ public class GlobalPoolingLayer: Module, Layer {
   fileprivate init(_ n: Int, isMax: Bool, _ keepDims: Bool) { (self.n, self.isMax, self.keepDims) = (n, isMax, keepDims) }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == n + 2, x.shape[2...].allSatisfy({ $0 > 0 }) else {
       stop("\(label): takes \(n + 2) dimensions [batch, channels, …] with elements, got shape \(x.shape)")
     }

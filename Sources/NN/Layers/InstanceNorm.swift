@@ -37,6 +37,7 @@ public class InstanceNormLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == rank else { stop("\(label): takes \(rank) dimensions [batch, channels, …], got shape \(x.shape)") }
     if channels == nil { untraced { build(x.shape[1], elementType ?? x.elementType) } }
     guard x.shape[1] == channels else {

@@ -12,6 +12,7 @@ public class AlphaDropoutLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard !wholeChannels || x.rank >= 2 else { stop("\(label): takes [batch, channels, …], got shape \(x.shape)") }
     return recorded {
       guard isTraining, probability > 0 else { return x }
@@ -57,7 +58,8 @@ public final class GaussianDropout: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded {
+    let x = received(x)
+    return recorded {
       guard isTraining, rate > 0 else { return x }
       let deviation = (rate / (1 - rate)).squareRoot()
       return x * Tensor.normal(x.shape, mean: 1, standardDeviation: deviation, x.elementType, generator: generator)
@@ -80,7 +82,8 @@ public final class GaussianNoise: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded {
+    let x = received(x)
+    return recorded {
       guard isTraining, standardDeviation > 0 else { return x }
       return x + Tensor.normal(x.shape, standardDeviation: standardDeviation, x.elementType, generator: generator)
     }

@@ -12,6 +12,7 @@ public final class LocalResponseNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank >= 3 else { stop("\(label): takes [batch, channels, size…], got shape \(x.shape)") }
     return recorded {
       let planes = square(x).reshaped([x.shape[0], 1, x.shape[1], x.shape[2...].reduce(1, *)])
@@ -32,6 +33,7 @@ public final class UnitNormalization: Module, Layer {
   public init(axis: some SpatialSizes = -1) { axes = axis.spatialSizes }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard axes.allSatisfy({ (-x.rank..<x.rank).contains($0) }) else {
       stop("\(label): the input of shape \(x.shape) has no axis \(brief(axes))")
     }
@@ -66,11 +68,12 @@ public final class SpectralNormalization: Wrapper {
   }
 
   public override func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     if layer.awaitsInput { untraced { _ = layer.evaluating { layer(Tensor.zeros(x.shape, x.elementType)) } } }
     if vectorU == nil { untraced { build() } }
     return recorded {
       if isTraining { withoutGradient { divide() } }
-      return layer.recorded(layer(x))
+      return layer.invoked(x)
     }
   }
 

@@ -17,6 +17,7 @@ public class PaddingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == padding.count / 2 + 2 else {
       stop("\(label): takes \(padding.count / 2 + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }

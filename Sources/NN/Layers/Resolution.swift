@@ -20,7 +20,8 @@ public final class Upsample: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded(interpolate(x, size: size, scaleFactor: scaleFactor, mode: mode, alignCorners: alignCorners))
+    let x = received(x)
+    return recorded(interpolate(x, size: size, scaleFactor: scaleFactor, mode: mode, alignCorners: alignCorners))
   }
 
   override var members: [Member] { [] }
@@ -37,7 +38,7 @@ public final class Upsample: Module, Layer {
 public final class PixelShuffle: Module, Layer {
   public let upscaleFactor: Int
   public init(_ upscaleFactor: Int) { self.upscaleFactor = upscaleFactor }
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(pixelShuffle(x, upscaleFactor: upscaleFactor)) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(pixelShuffle(received(x), upscaleFactor: upscaleFactor)) }
   override var members: [Member] { [] }
   override var arguments: String { "\(upscaleFactor)" }
 }
@@ -46,7 +47,7 @@ public final class PixelShuffle: Module, Layer {
 public final class PixelUnshuffle: Module, Layer {
   public let downscaleFactor: Int
   public init(_ downscaleFactor: Int) { self.downscaleFactor = downscaleFactor }
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(pixelUnshuffle(x, downscaleFactor: downscaleFactor)) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(pixelUnshuffle(received(x), downscaleFactor: downscaleFactor)) }
   override var members: [Member] { [] }
   override var arguments: String { "\(downscaleFactor)" }
 }
@@ -56,7 +57,7 @@ public final class PixelUnshuffle: Module, Layer {
 public final class ChannelShuffle: Module, Layer {
   public let groups: Int
   public init(_ groups: Int) { self.groups = groups }
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(channelShuffle(x, groups: groups)) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(channelShuffle(received(x), groups: groups)) }
   override var members: [Member] { [] }
   override var arguments: String { "\(groups)" }
 }
@@ -71,7 +72,8 @@ public final class Unfold: Module, Layer {
   ) { (self.kernelSize, self.dilation, self.padding, self.stride) = (kernelSize, dilation, padding, stride) }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded(
+    let x = received(x)
+    return recorded(
       unfold(
         x, kernelSize: kernelSize.spatialSizes, dilation: dilation.spatialSizes, padding: padding.spatialSizes,
         stride: stride.spatialSizes))
@@ -96,7 +98,8 @@ public final class Fold: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded(
+    let x = received(x)
+    return recorded(
       fold(
         x, outputSize: outputSize, kernelSize: kernelSize.spatialSizes, dilation: dilation.spatialSizes,
         padding: padding.spatialSizes, stride: stride.spatialSizes))

@@ -6,6 +6,7 @@ public final class Reshape: Module, Layer {
   public init(_ targetShape: [Int]) { self.targetShape = targetShape }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank > 0 else { stop("\(label): takes [batch, …], got a scalar") }
     let known = targetShape.filter { $0 != -1 }.reduce(1, *)
     let open = targetShape.filter { $0 == -1 }.count
@@ -31,6 +32,7 @@ public final class Permute: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == dims.count + 1 else { stop("\(label): takes [batch, and \(dims.count) dimensions], got shape \(x.shape)") }
     return recorded(x.transposed([0] + dims))
   }
@@ -49,6 +51,7 @@ public final class RepeatVector: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == 2 else { stop("\(label): takes [batch, features], got shape \(x.shape)") }
     return recorded(x.expanded(at: 1).broadcast(to: [x.shape[0], count, x.shape[1]]))
   }
@@ -73,6 +76,7 @@ public class CroppingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     let n = cropping.count / 2
     guard x.rank == n + 2 else { stop("\(label): takes \(n + 2) dimensions [batch, channels, …], got shape \(x.shape)") }
     var pairs = [(before: 0, after: 0), (before: 0, after: 0)]

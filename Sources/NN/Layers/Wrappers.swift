@@ -4,7 +4,7 @@ import ApusTensor
 public final class Lambda: Module, Layer {
   private let function: (Tensor) -> Tensor
   public init(_ function: @escaping (Tensor) -> Tensor) { self.function = function }
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(function(x)) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(function(received(x))) }
   override var members: [Member] { [] }
 }
 
@@ -12,7 +12,7 @@ public final class Lambda: Module, Layer {
 open class Wrapper: Module, Layer {
   public final let layer: any Layer
   public init(_ layer: any Layer) { self.layer = layer }
-  open func callAsFunction(_ x: Tensor) -> Tensor { recorded(layer.recorded(layer(x))) }
+  open func callAsFunction(_ x: Tensor) -> Tensor { recorded(layer.invoked(received(x))) }
 }
 
 /// Steps that are to be left out: where all features equal `maskValue` the output is zero. [batch, steps, features…, features].
@@ -23,7 +23,8 @@ public final class Masking: Module, Layer {
   public init(maskValue: Double = 0) { self.maskValue = maskValue }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    recorded(`where`(mask(of: x).expanded(at: -1), x, 0))
+    let x = received(x)
+    return recorded(`where`(mask(of: x).expanded(at: -1), x, 0))
   }
 
   /// Which steps count: those with a feature that is not `maskValue`; bool [batch, steps].

@@ -119,19 +119,14 @@ extension Layer {
   }
 }
 
-/// A module that takes several tensors to one, in any number.
-public protocol MergingLayer: Module {
-  func callAsFunction(_ inputs: [Tensor]) -> Tensor
-}
-
-extension MergingLayer {
+extension MergeLayer {
   /// The layer as part of a graph.
-  public func callAsFunction(_ nodes: [Node], name: String? = nil) -> Node {
+  public final func callAsFunction(_ nodes: [Node], name: String? = nil) -> Node {
     Node.apply(self, to: nodes, name: name) { $0($1) }
   }
 
   /// The layer as part of a graph.
-  public func callAsFunction(_ nodes: Node..., name: String? = nil) -> Node { self(nodes, name: name) }
+  public final func callAsFunction(_ nodes: Node..., name: String? = nil) -> Node { self(nodes, name: name) }
 }
 
 // MARK: Functions of nodes

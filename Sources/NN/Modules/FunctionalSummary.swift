@@ -29,6 +29,7 @@ extension Model {
 
   private func row(_ name: String, _ type: String, _ output: TensorType?, _ sources: [String]) -> Summary.Row {
     Summary.Row(
-      name: name, type: type, output: output?.shape, parameterCount: 0, trainableCount: 0, byteCount: 0, multiplyAdds: 0, connectedTo: sources)
+      name: name, type: type, output: output?.shape, parameterCount: 0, trainableCount: 0, byteCount: 0, multiplyAdds: 0,
+      connectedTo: sources)
   }
 }

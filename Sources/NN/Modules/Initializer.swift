@@ -98,14 +98,16 @@ extension Initializer {
   }
 }
 
-/// The function after a layer, as far as it changes the size of what passes through.
-public enum Nonlinearity: Sendable, Hashable {
-  case linear, sigmoid, tanh, relu, selu
-  case leakyReLU(slope: Double = 0.01)
+extension Initializer {
+  /// The function after a layer, as far as it changes the size of what passes through.
+  public enum Nonlinearity: Sendable, Hashable {
+    case linear, sigmoid, tanh, relu, selu
+    case leakyReLU(slope: Double = 0.01)
+  }
 }
 
 /// By what a layer's weights are scaled so that the function after it keeps the variance; PyTorch's `calculate_gain`.
-public func calculateGain(_ nonlinearity: Nonlinearity) -> Double {
+public func calculateGain(_ nonlinearity: Initializer.Nonlinearity) -> Double {
   switch nonlinearity {
   case .linear, .sigmoid: 1
   case .tanh: 5.0 / 3

@@ -148,6 +148,19 @@ import Testing
     #expect(model([Tensor.ones([1, 2])])[1].floats == [1, 1])
   }
 
+  @Test func mergingLayersAreNodes() throws {
+    let a = Input([3], name: "a"), b = Input([3], name: "b")
+    let both = Concatenate()(a, b)
+    let all = Add()([Multiply()(a, b), Subtract()(a, b), Average()(a, b, name: "mean"), Maximum()(a, b), Minimum()(a, b)])
+    #expect(both.shape == [1, 6] && Dot(axes: 1)(a, b).shape == [1, 1])
+    let model = try Model(inputs: [a, b], outputs: ["both": both, "all": all])
+    let x = Tensor([[1, 2, 3]]), y = Tensor([[4, 5, -6]])
+    let results = model(["a": x, "b": y])
+    #expect(results["both"]?.floats == [1, 2, 3, 4, 5, -6])
+    #expect(results["all"]?.floats == (x * y + (x - y) + (x + y) / 2 + (x + y)).floats)
+    #expect(model.namedModules.map(\.name).contains("mean"))
+  }
+
   @Test func deepGraphsNeedNoStack() throws {
     let x = Input([1])
     var node: Node = x

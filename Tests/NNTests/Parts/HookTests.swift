@@ -191,4 +191,24 @@ private struct Lazy {
       #expect(eager.parameters.allSatisfy { $0.elementType == .float64 }, "\(name)")
     }
   }
+
+  /// RNN, LSTM and GRU, too; they give more than one tensor.
+  @Test func recurrentLayersTakeTheirSizes() throws {
+    let x = Tensor.randn([5, 2, 3], .float64, generator: Generator(seed: 1))
+    let lstm = LSTM(4, layers: 2, bidirectional: true, generator: Generator(seed: 2))
+    #expect(lstm.description == "LSTM(4, layers: 2, bidirectional: true)")
+    let program = compile { (x: Tensor) -> Tensor in lstm(x).output }
+    let y = program(x)
+    let known = LSTM(3, 4, layers: 2, bidirectional: true, elementType: .float64, generator: Generator(seed: 2))
+    #expect(y.elements(as: Double.self) == known(x).output.elements(as: Double.self))
+    #expect(lstm.inputSize == 3 && lstm.description == known.description)
+    #expect(lstm.namedParameters.map(\.name) == known.namedParameters.map(\.name))
+    #expect(GRU(4)(x).output.shape == [5, 2, 4] && RNN(4, nonlinearity: .relu)(x).output.shape == [5, 2, 4])
+    let entrance = Input([7, 3])
+    let states = Node.applyMany(GRU(4, batchFirst: true), to: [entrance]) { gru, x in
+      let (y, h) = gru(x[0])
+      return [y, h]
+    }
+    #expect(states.map(\.shape) == [[1, 7, 4], [1, 1, 4]])
+  }
 }

@@ -10,7 +10,7 @@ import Testing
   }
 
   @Test func calculateGainIsPyTorchs() throws {
-    let gains: [Nonlinearity] = [.linear, .sigmoid, .tanh, .relu, .selu, .leakyReLU(), .leakyReLU(slope: 0.2)]
+    let gains: [Initializer.Nonlinearity] = [.linear, .sigmoid, .tanh, .relu, .selu, .leakyReLU(), .leakyReLU(slope: 0.2)]
     expectClose(Tensor(elements: gains.map(calculateGain)), try PartsFixture("gains")("all"), .float64, "gains")
   }
 
