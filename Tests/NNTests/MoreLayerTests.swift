@@ -53,6 +53,24 @@ private let torch = "more_layers"
     #expect(pool(x).floats != y.floats, "windows are drawn anew")
   }
 
+  /// Rows in order and channels-last have kernels of their own.
+  @Test(arguments: [ElementType.float64, .float32, .bfloat16])
+  func gradientsOfPoolingAreTheSameInBothMemoryOrders(_ type: ElementType) {
+    let x = Tensor.randn([2, 3, 6, 8], generator: Generator(seed: 6)).converted(to: type)
+    for pool in [AvgPool2d(2), AvgPool2d([3, 4]), AvgPool2d([1, 2])] {
+      let dy = Tensor.randn(withoutGradient { pool(x) }.shape, generator: Generator(seed: 7)).converted(to: type)
+      let all = [x, x.inChannelsLast()].map { x -> [Double] in
+        let input = Parameter(x)
+        return pool(input.value).gradients(for: [input], cotangent: dy)[input]?.elements(as: Double.self) ?? []
+      }
+      #expect(all[0] == all[1] && all[0].count == x.count)
+    }
+    let doubled = interpolate(x, scaleFactor: [2, 3])
+    let expected = x.repeated(2, axis: 2).repeated(3, axis: 3).elements(as: Double.self)
+    #expect(doubled.elements(as: Double.self) == expected)
+    #expect(interpolate(x.inChannelsLast(), scaleFactor: [2, 3]).elements(as: Double.self) == expected)
+  }
+
   static let norms: [ModuleCase] = [
     .init(torch, "instanceNorm1d") { InstanceNorm1d(3, affine: true, trackRunningStats: true, elementType: $0) },
     .init(torch, "instanceNorm2d") { _ in InstanceNorm2d(epsilon: 1e-3) },

@@ -67,6 +67,11 @@ public func interpolate(
     stop("interpolate: sizes must be positive, got shape \(x.shape) and new sizes \(new)")
   }
   if mode == .area { return adaptiveAvgPool(x, outputSize: new) }
+  let blocks = (0..<n).map { i -> Int in
+    let block = new[i] / old[i]
+    return new[i] == block * old[i] && (factors[i] ?? Double(block)) == Double(block) ? block : 0
+  }
+  if mode == .nearest && x.elementType.isFloatingPoint && !blocks.contains(0) { return enlarged(x, blocks) }
   var result = x
   // The innermost dimension first: the others then move whole rows.
   for i in (0..<n).reversed() {
@@ -74,6 +79,18 @@ public func interpolate(
     result = antialias ? axis.smoothed(result, 2 + i, mode) : axis.resampled(result, 2 + i, mode)
   }
   return result
+}
+
+/// Each element as a block of equal ones: what the gradient of sums over blocks does, in one pass and in x's memory order.
+private func enlarged(_ x: Tensor, _ factors: [Int]) -> Tensor {
+  if factors.allSatisfy({ $0 == 1 }) { return x }
+  let zero = Shape(repeating: 0, count: factors.count)
+  let window = Window(
+    size: Shape(factors), stride: Shape(factors), padLow: zero, padHigh: zero, dilation: Shape(repeating: 1, count: factors.count)
+  )
+  var shape = x.shape
+  for (i, factor) in factors.enumerated() { shape[2 + i] *= factor }
+  return apply(.reduceWindowGradient(.sum, window), Tensor.zeros([], x.elementType).broadcast(to: shape), x)
 }
 
 extension InterpolationMode {
