@@ -15,16 +15,19 @@ import Testing
   }
 
   /// Output and gradient in float64 and float32, eagerly and compiled.
-  private func check(_ name: String, tolerance64: Double = 1e-12, _ layer: (ElementType) throws -> any Layer) throws {
+  /// - Parameter seen: what of the output is compared.
+  private func check(
+    _ name: String, tolerance64: Double = 1e-12, seen: (Tensor) -> Tensor = { $0 }, _ layer: (ElementType) throws -> any Layer
+  ) throws {
     for type in [ElementType.float64, .float32] {
       let (x, g) = (try values(name + "/x", type), try values(name + "/g", type))
       let layer = try layer(type)
       let (y, pullback) = vjp(at: x) { layer($0) }
       #expect(y.elementType == type)
-      expectClose(y, try values(name + "/y"), type, name, tolerance64: tolerance64)
+      expectClose(seen(y), seen(try values(name + "/y")), type, name, tolerance64: tolerance64)
       expectClose(pullback(g), try values(name + "/dx"), type, name + " gradient", tolerance64: tolerance64)
       let compiled = compile { (x: Tensor) -> Tensor in layer(x) }
-      expectClose(compiled(x), y, type, name + " compiled")
+      expectClose(seen(compiled(x)), seen(y), type, name + " compiled")
     }
   }
 
@@ -54,7 +57,8 @@ import Testing
   }
 
   @Test func rescaling() throws {
-    try check("rescaling") { _ in Rescaling(1 / 127.5, offset: -1) }
+    // Keras rounds the scale to float32.
+    try check("rescaling") { _ in Rescaling(Double(Float(1 / 127.5)), offset: -1) }
     let bytes = Rescaling(1 / 255.0)(try values("rescaling_bytes/x"))
     #expect(bytes.elementType == .float32)
     expectClose(bytes, try values("rescaling_bytes/y"), .float32, "bytes")
@@ -151,7 +155,9 @@ import Testing
   // MARK: Sound
 
   @Test(arguments: STFTSpectrogram.Mode.allCases) func stftSpectrogram(_ mode: STFTSpectrogram.Mode) throws {
-    try check("stft_\(mode.rawValue)", tolerance64: 1e-11) {
+    // An angle of π is one of −π: the sign is that of an imaginary part that is zero but for rounding.
+    func point(_ angle: Tensor) -> Tensor { stack([cos(angle), sin(angle)]) }
+    try check("stft_\(mode.rawValue)", tolerance64: 1e-11, seen: mode == .angle ? point : { $0 }) {
       STFTSpectrogram(mode: mode, frameLength: 12, frameStep: 5, fftLength: 16, elementType: $0)
     }
   }
