@@ -2,7 +2,7 @@
 SWIFT ?= swift
 PYTHON ?= python3
 
-.PHONY: quickstart build test test-threads test-neon bench bench-reviews format lint data clean
+.PHONY: quickstart build test test-threads test-neon bench bench-reviews format lint coverage data clean
 
 # Trains a convolutional network on 60,000 real images, evaluates it, saves it and shows what it says.
 quickstart: data
@@ -40,6 +40,11 @@ format:
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+	@if command -v python3 >/dev/null; then python3 Scripts/coverage.py --check; fi
+
+# docs/coverage.md: which of Keras's and PyTorch's names are there, and the tests that name them.
+coverage:
+	python3 Scripts/coverage.py
 
 data:
 	@Scripts/fetch-data.sh

@@ -1,6 +1,6 @@
 import ApusFormats
 
-// The answers of the programming interface, which docs/board.md describes.
+// The answers of the programming interface: a function for each path below /api.
 
 extension RunStore {
   private func selected(_ query: BoardQuery) throws(BoardQuery.Mistake) -> [Run] {

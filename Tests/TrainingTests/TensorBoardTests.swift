@@ -20,7 +20,9 @@ import Testing
     var result: [String: [(step: Int, value: Float)]] = [:]
     for event in events {
       guard case .summaries(let summaries) = event.content else { continue }
-      for summary in summaries { if case .scalar(let value) = summary.value { result[summary.tag, default: []].append((event.step, value)) } }
+      for summary in summaries {
+        if case .scalar(let value) = summary.value { result[summary.tag, default: []].append((event.step, value)) }
+      }
     }
     return result
   }
@@ -40,7 +42,8 @@ import Testing
 
   private func trainer() -> Trainer {
     let model = smallModel(dropout: 0.1)
-    return Trainer(model, optimizer: SGD(model.parameters, learningRate: 0.05), loss: { mseLoss($0, $1) }, metrics: [AbsoluteError()])
+    return Trainer(
+      model, optimizer: SGD(model.parameters, learningRate: 0.05), loss: { mseLoss($0, $1) }, metrics: [AbsoluteError()])
   }
 
   @Test func epochsAndBatchesAreWritten() async throws {
@@ -68,11 +71,15 @@ import Testing
     let parameters = Set(["0", "3"].flatMap { ["\($0)/weight", "\($0)/bias"] })
     #expect(tags(train) { if case .histogram = $0 { true } else { false } } == Set(parameters.map { $0 + "/histogram" }))
     #expect(tags(train) { if case .image = $0 { true } else { false } } == Set(parameters.map { $0 + "/image" }))
-    let graphs = train.compactMap { event in if case .graph(let bytes) = event.content { String(decoding: bytes, as: UTF8.self) } else { nil } }
+    let graphs = train.compactMap { event in
+      if case .graph(let bytes) = event.content { String(decoding: bytes, as: UTF8.self) } else { nil }
+    }
     #expect(graphs.count == 1)
     for name in ["input", "output", "0/weight", "3/bias"] { #expect(graphs.first?.contains(name) == true, "\(name)") }
     #expect(tags(train) { if case .hyperparameters(.end(.success, _)) = $0 { true } else { false } }.count == 1)
-    #expect(tags(train) { if case .hyperparameters(.experiment(_, ["epoch_loss", "epoch_error"])) = $0 { true } else { false } }.count == 1)
+    #expect(
+      tags(train) { if case .hyperparameters(.experiment(_, ["epoch_loss", "epoch_error"])) = $0 { true } else { false } }.count
+        == 1)
   }
 
   @Test func onlyWhatIsAskedForIsWritten() async throws {
