@@ -64,7 +64,8 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
     },
     lstm("lstmProjectedPacked") { LSTM(3, 5, bidirectional: true, projSize: 2, elementType: $0) },
     of("rnnCell", { RNNCell(3, 4, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])] },
-    of("rnnCellRelu", { RNNCell(3, 4, bias: false, nonlinearity: .relu, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])] },
+    of("rnnCellRelu", { RNNCell(3, 4, bias: false, nonlinearity: .relu, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])]
+    },
     of("lstmCell", { LSTMCell(3, 4, elementType: $0) }) { layer, x, _ in
       let (h, c) = layer(x[0], (x[1], x[2]))
       return [h, c]
@@ -142,7 +143,9 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
     dot("kerasAttentionConcat") { Attention(scoreMode: .concat, elementType: $0) },
     dot("kerasAttentionCausal") { _ in Attention() },
     dot("kerasAdditiveAttention") { AdditiveAttention(4, elementType: $0) },
-    of("kerasGroupQueryAttention", { GroupedQueryAttention(5, headDim: 3, numQueryHeads: 4, numKeyValueHeads: 2, elementType: $0) }) {
+    of(
+      "kerasGroupQueryAttention", { GroupedQueryAttention(5, headDim: 3, numQueryHeads: 4, numKeyValueHeads: 2, elementType: $0) }
+    ) {
       layer, x, _ in [layer(x[0], x[1])]
     },
   ]
@@ -174,7 +177,6 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
       for (name, parameter) in layer.namedParameters where state[name] == nil && name.hasSuffix("bias_hh") {
         state[name] = Tensor.zeros(parameter.shape, .float64)
       }
-      // Keras's gated recurrent unit has both in one.
     }
     try layer.load(state: state, convert: true)
     let masks = try group(sample.name + "/m.").mapValues { $0.elementType.isFloatingPoint ? $0.converted(to: type) : $0 }
@@ -184,20 +186,25 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
   @Test(arguments: RecurrentCase.all, [ElementType.float64, .float32])
   func outputsAndGradientsAreThoseOfPyTorchAndKeras(_ sample: RecurrentCase, _ type: ElementType) throws {
     let (layer, call, inputs) = try loaded(sample, type)
+    // Keras scales these scores in float32, whatever the layer's type.
+    let tolerance = sample.name == "kerasGroupQueryAttention" ? 1e-6 : 1e-12
     let outputs = call(inputs.map(\.value))
     let expected = try values(sample.name + "/y.", type)
     #expect(outputs.count == expected.count)
-    for (i, (y, expected)) in zip(outputs, expected).enumerated() { expectClose(y, expected, type, "output \(i)") }
+    for (i, (y, expected)) in zip(outputs, expected).enumerated() {
+      expectClose(y, expected, type, "output \(i)", tolerance64: tolerance)
+    }
     let cotangents = try values(sample.name + "/dy.", type)
     let total = zip(outputs, cotangents).map { ($0 * $1).sum() }.reduce(Tensor.zeros([], type), +)
     let gradients = total.gradients(for: layer.parameters + inputs)
     for (i, (x, expected)) in zip(inputs, try values(sample.name + "/dx.", type)).enumerated() {
-      expectClose(gradients[x] ?? zerosLike(x.value), expected, type, "gradient of input \(i)")
+      expectClose(gradients[x] ?? zerosLike(x.value), expected, type, "gradient of input \(i)", tolerance64: tolerance)
     }
     let slopes = try group(sample.name + "/g.")
     for (name, parameter) in layer.namedParameters {
-      guard let slope = slopes[name] else { continue }
-      expectClose(gradients[parameter] ?? zerosLike(parameter.value), slope, type, "gradient of \(name)")
+      // What is added to all keys changes no weight: nothing but rounding arrives.
+      guard let slope = slopes[name], name != "key.bias" else { continue }
+      expectClose(gradients[parameter] ?? zerosLike(parameter.value), slope, type, "gradient of \(name)", tolerance64: tolerance)
     }
   }
 

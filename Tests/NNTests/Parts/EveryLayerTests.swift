@@ -51,10 +51,14 @@ import Testing
 
   @Test(arguments: modules) func others(_ sample: ModuleCase) throws {
     let fixture = try Fixture(layer: sample.name, in: sample.file)
+    // What the tests wrap around functions of several operands is no layer of ours.
+    if String(reflecting: Swift.type(of: sample.make(.float64).0)).hasPrefix("NNTests.") { return }
     guard sample.make(.float64).0 is any Layer, !(sample.make(.float64).0 is Identity), fixture.values["x1"] == nil else {
       return
     }
     let x = try fixture("x0", .float64)
+    // Its other direction is called otherwise.
+    if sample.make(.float64).0 is ReversibleEmbedding, x.elementType.isFloatingPoint { return }
     try check({ sample.make(.float64).0 as? any Layer ?? Identity() }, x, sample.name)
   }
 }
