@@ -110,7 +110,8 @@ struct TrainReviews: AsyncParsableCommand {
         loader, epochs: epochs, validation: json ? nil : testData, callbacks: callbacks, validationBatchSize: 512,
         verbose: json ? .silent : .automatic)
     } catch is CancellationError {
-      let next = checkpoints.map { "the same command goes on from the checkpoint in \($0)" } ?? "with --checkpoints it could go on"
+      let next =
+        checkpoints.map { "the same command goes on from the checkpoint in \($0)" } ?? "with --checkpoints it could go on"
       trainer.warn("interrupted; \(next)")
       throw ExitCode(130)
     }
