@@ -50,7 +50,7 @@ struct TrainReviews: AsyncParsableCommand {
   @Option(help: "A folder for checkpoints: one after each epoch, from which a run goes on.")
   var checkpoints: String?
 
-  @Option(help: "Where the exported model goes, with its vocabulary.json inside.")
+  @Option(help: "Where the exported model goes, with its vocabulary.json inside; it takes token ids with the padding in front.")
   var artifact: String?
 
   @Option(help: "Writes the token ids and labels to this .npz file and ends: what other frameworks train with.")
@@ -110,7 +110,8 @@ struct TrainReviews: AsyncParsableCommand {
         loader, epochs: epochs, validation: json ? nil : testData, callbacks: callbacks, validationBatchSize: 512,
         verbose: json ? .silent : .automatic)
     } catch is CancellationError {
-      let next = checkpoints.map { "the same command goes on from the checkpoint in \($0)" } ?? "with --checkpoints it could go on"
+      let next =
+        checkpoints.map { "the same command goes on from the checkpoint in \($0)" } ?? "with --checkpoints it could go on"
       trainer.warn("interrupted; \(next)")
       throw ExitCode(130)
     }
