@@ -50,7 +50,7 @@ struct TrainReviews: AsyncParsableCommand {
   @Option(help: "A folder for checkpoints: one after each epoch, from which a run goes on.")
   var checkpoints: String?
 
-  @Option(help: "Where the exported model goes, with its vocabulary.json inside.")
+  @Option(help: "Where the exported model goes, with its vocabulary.json inside; it takes token ids with the padding in front.")
   var artifact: String?
 
   @Option(help: "Writes the token ids and labels to this .npz file and ends: what other frameworks train with.")
