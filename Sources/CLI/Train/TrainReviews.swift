@@ -80,7 +80,7 @@ struct TrainReviews: AsyncParsableCommand {
     let trainIDs = paddedInFront(vectorize(train.texts))
     let testIDs = paddedInFront(vectorize(test.texts))
     if let dumpTokens {
-      try NPZ.write(["x_train": trainIDs, "y_train": train.labels, "x_test": testIDs, "y_test": test.labels], to: dumpTokens)
+      try NPZFile.write(["x_train": trainIDs, "y_train": train.labels, "x_test": testIDs, "y_test": test.labels], to: dumpTokens)
       print(
         "\(dumpTokens): \(train.count) + \(test.count) sentences of \(length) tokens, a vocabulary of \(vectorize.vocabularySize)"
       )
