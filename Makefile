@@ -40,11 +40,11 @@ format:
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
-	@if command -v python3 >/dev/null; then python3 Scripts/coverage.py --check; fi
+	@if command -v $(PYTHON) >/dev/null; then $(PYTHON) Scripts/coverage.py --check; fi
 
 # docs/coverage.md: which of Keras's and PyTorch's names are there, and the tests that name them.
 coverage:
-	python3 Scripts/coverage.py
+	$(PYTHON) Scripts/coverage.py
 
 data:
 	@Scripts/fetch-data.sh

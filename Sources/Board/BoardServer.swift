@@ -1,6 +1,7 @@
 import ApusFormats
 import Hummingbird
 import Logging
+import Synchronization
 
 /// Shows the runs below a folder as pages in a browser.
 ///
@@ -31,21 +32,27 @@ public struct BoardServer: Sendable {
 
   /// Serves until the task is cancelled or the process is asked to end (SIGINT, SIGTERM).
   /// - Parameter started: called with the address when the board can be looked at.
+  /// - Throws: ``BoardError``, if nothing can be served there.
   public func run(_ started: @escaping @Sendable (String) -> Void) async throws {
     let isLocal = ["127.0.0.1", "::1", "localhost"].contains(host)
     let router = Self.router(store, isLocal: isLocal)
     let (host, port) = (host, port)
+    let hasStarted = Flag()
     var logger = Logger(label: "apus board")
     logger.logLevel = .critical
     let application = Application(
       router: router,
       configuration: ApplicationConfiguration(address: .hostname(host, port: port)),
       onServerRunning: { channel in
+        hasStarted.value.store(true, ordering: .relaxed)
         let bound = channel.localAddress?.port ?? port
         started("http://\(host.contains(":") ? "[\(host)]" : host):\(bound)/")
       },
       logger: logger)
-    try await application.runService()
+    do { try await application.runService() } catch {
+      if hasStarted.value.load(ordering: .relaxed) || error is CancellationError { throw error }
+      throw BoardError(message: "cannot listen at port \(port) of \(host): \(error). Port 0 takes one that is free.")
+    }
   }
 
   private static func router(_ store: RunStore, isLocal: Bool) -> Router<BasicRequestContext> {
@@ -119,6 +126,16 @@ public struct BoardServer: Sendable {
     let body = JSONValue.object(["error": .string(mistake.message)]).printed()
     return answer(Array(body.utf8), type: "application/json", status: status ?? (mistake.isMissing ? .notFound : .badRequest))
   }
+}
+
+/// Why the board cannot be shown.
+public struct BoardError: Error, Sendable, CustomStringConvertible {
+  public var message: String
+  public var description: String { message }
+}
+
+private final class Flag: Sendable {
+  let value = Atomic<Bool>(false)
 }
 
 /// A page of somebody else's whose name was made to point at this machine must not read the runs: a board that is heard here alone

@@ -286,4 +286,14 @@ func writeRun(_ folder: String, rate: Double, steps: Int = 50) throws {
       #expect(points.map { $0.array?[2].number } == [1, 1, 1, 1, 1, 1, 2, 2, 2, 2, 2, 2])
     }
   }
+
+  @Test func aPortThatIsTakenIsAnError() async throws {
+    let folder = try temporaryFolder()
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    try await RunningBoard.with(folder) { board in
+      let port = Int(board.address.split(separator: ":").last?.dropLast() ?? "") ?? 0
+      let second = try BoardServer(folder: folder, port: port)
+      await #expect(throws: BoardError.self) { try await second.run { _ in } }
+    }
+  }
 }

@@ -49,6 +49,7 @@ function drawTabs() {
     type: "button", role: "tab", "aria-selected": String(key === settings.tab), "aria-controls": "view", "data-tab": key,
     tabindex: key === settings.tab ? "0" : "-1", onclick: () => choose(key),
   }, name, element("span", { class: "count" }, count(available(key))))));
+  $("view").setAttribute("aria-label", tabs.find(([key]) => key === settings.tab)[1]);
   if (focused) $("tabs").querySelector(`[data-tab="${focused}"]`)?.focus();
 }
 $("tabs").addEventListener("keydown", (event) => {
