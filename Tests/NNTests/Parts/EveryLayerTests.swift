@@ -57,6 +57,8 @@ import Testing
       return
     }
     let x = try fixture("x0", .float64)
+    // The example of its other direction.
+    if sample.make(.float64).0 is ReversibleEmbedding && x.elementType.isFloatingPoint { return }
     try check({ sample.make(.float64).0 as? any Layer ?? Identity() }, x, sample.name)
   }
 }
