@@ -174,7 +174,6 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
       for (name, parameter) in layer.namedParameters where state[name] == nil && name.hasSuffix("bias_hh") {
         state[name] = Tensor.zeros(parameter.shape, .float64)
       }
-      // Keras's gated recurrent unit has both in one.
     }
     try layer.load(state: state, convert: true)
     let masks = try group(sample.name + "/m.").mapValues { $0.elementType.isFloatingPoint ? $0.converted(to: type) : $0 }
@@ -184,20 +183,23 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
   @Test(arguments: RecurrentCase.all, [ElementType.float64, .float32])
   func outputsAndGradientsAreThoseOfPyTorchAndKeras(_ sample: RecurrentCase, _ type: ElementType) throws {
     let (layer, call, inputs) = try loaded(sample, type)
+    // Keras scales these scores in float32, whatever the layer's type.
+    let tolerance = sample.name == "kerasGroupQueryAttention" ? 1e-6 : 1e-12
     let outputs = call(inputs.map(\.value))
     let expected = try values(sample.name + "/y.", type)
     #expect(outputs.count == expected.count)
-    for (i, (y, expected)) in zip(outputs, expected).enumerated() { expectClose(y, expected, type, "output \(i)") }
+    for (i, (y, expected)) in zip(outputs, expected).enumerated() { expectClose(y, expected, type, "output \(i)", tolerance64: tolerance) }
     let cotangents = try values(sample.name + "/dy.", type)
     let total = zip(outputs, cotangents).map { ($0 * $1).sum() }.reduce(Tensor.zeros([], type), +)
     let gradients = total.gradients(for: layer.parameters + inputs)
     for (i, (x, expected)) in zip(inputs, try values(sample.name + "/dx.", type)).enumerated() {
-      expectClose(gradients[x] ?? zerosLike(x.value), expected, type, "gradient of input \(i)")
+      expectClose(gradients[x] ?? zerosLike(x.value), expected, type, "gradient of input \(i)", tolerance64: tolerance)
     }
     let slopes = try group(sample.name + "/g.")
     for (name, parameter) in layer.namedParameters {
-      guard let slope = slopes[name] else { continue }
-      expectClose(gradients[parameter] ?? zerosLike(parameter.value), slope, type, "gradient of \(name)")
+      // What is added to all keys changes no weight: nothing but rounding arrives.
+      guard let slope = slopes[name], name != "key.bias" else { continue }
+      expectClose(gradients[parameter] ?? zerosLike(parameter.value), slope, type, "gradient of \(name)", tolerance64: tolerance)
     }
   }
 

@@ -16,6 +16,9 @@ from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 torch.manual_seed(17)
 torch.set_default_dtype(torch.float64)
 keras.config.set_floatx("float64")
+# Keras multiplies matrices of float64 in float32 on PyTorch: its rule for types has no float64.
+rule = keras.src.backend.torch.numpy.dtypes.result_type
+keras.src.backend.torch.numpy.dtypes.result_type = lambda *types: "float64" if any("float64" in str(t) for t in types) else rule(*types)
 r = torch.randn
 tensors = {}
 
