@@ -4,20 +4,22 @@ import ApusCPU
 
 /// Samples of composites of sequence models.
 extension OperationSamples {
-  static let sequenceComposites: [Composite] = [
-    .attention(scale: 0.5, causal: false), .attention(scale: 0.75, causal: true),
-    .attentionGradient(scale: 0.5, causal: false, forMask: false), .attentionGradient(scale: 0.5, causal: false, forMask: true),
-    .attentionGradient(scale: 0.75, causal: true, forMask: false), .attentionGradient(scale: 0.75, causal: true, forMask: true),
-    .rope(interleaved: false, inverse: false), .rope(interleaved: true, inverse: false),
-    .rope(interleaved: false, inverse: true), .rope(interleaved: true, inverse: true), .lstmCell, .lstmCellGradient, .gruCell,
-    .gruCellGradient,
-  ] + sequences
+  static let sequenceComposites: [Composite] =
+    [
+      .attention(scale: 0.5, causal: false), .attention(scale: 0.75, causal: true),
+      .attentionGradient(scale: 0.5, causal: false, forMask: false), .attentionGradient(scale: 0.5, causal: false, forMask: true),
+      .attentionGradient(scale: 0.75, causal: true, forMask: false), .attentionGradient(scale: 0.75, causal: true, forMask: true),
+      .rope(interleaved: false, inverse: false), .rope(interleaved: true, inverse: false),
+      .rope(interleaved: false, inverse: true), .rope(interleaved: true, inverse: true), .lstmCell, .lstmCellGradient, .gruCell,
+      .gruCellGradient,
+    ] + sequences
 
   private static let sequences: [Composite] = RecurrentSequence.Kind.allCases.flatMap { kind -> [Composite] in
     [false, true].flatMap { (reverse: Bool) -> [Composite] in
       let sequence = RecurrentSequence(kind, reverse: reverse)
       return [
-        .recurrentSequence(sequence, keeps: false), .recurrentSequence(sequence, keeps: true), .recurrentSequenceGradient(sequence),
+        .recurrentSequence(sequence, keeps: false), .recurrentSequence(sequence, keeps: true),
+        .recurrentSequenceGradient(sequence),
       ]
     }
   }
