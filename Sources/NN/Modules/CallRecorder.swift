@@ -85,7 +85,7 @@ final class CallRecorder: @unchecked Sendable {
     let modules = root.namedModules
     let byName = Dictionary(modules, uniquingKeysWith: { first, _ in first })
     for (name, module) in modules {
-      for case .variable(let variable) in module.members.map(\.value) where owners[ObjectIdentifier(variable)] == nil {
+      for case .variable(let variable) in module.parts.map(\.value) where owners[ObjectIdentifier(variable)] == nil {
         owners[ObjectIdentifier(variable)] = module
       }
       var path = Substring(name)
