@@ -112,7 +112,8 @@ extension Operation {
     let product = sequence.kind == .gru ? d[1] : d[0]
     if sink.needs(0) { sink.add(0, d[0]) }
     if sink.needs(1) {
-      sink.add(1, apply(.dot(DotDimensions(lhsContracting: [0, 1], rhsContracting: [0, 1])), product, hiddenBefore))
+      func rows(_ x: Tensor) -> Tensor { x.reshaped([x.shape[0] * x.shape[1], x.shape[2]]) }
+      sink.add(1, apply(.dot(DotDimensions(lhsContracting: [0], rhsContracting: [0])), rows(product), rows(hiddenBefore)))
     }
     if sequence.kind == .gru && sink.needs(2) { sink.add(2, apply(.reduce(.sum, [0, 1], keepDims: false), product)) }
     let first = sequence.kind == .gru ? 3 : 2
