@@ -117,6 +117,8 @@ extension Operation {
     }
     if sequence.kind == .gru && sink.needs(2) { sink.add(2, apply(.reduce(.sum, [0, 1], keepDims: false), product)) }
     let first = sequence.kind == .gru ? 3 : 2
-    for (i, state) in d[(sequence.kind == .gru ? 2 : 1)...].enumerated() where sink.needs(first + i) { sink.add(first + i, state) }
+    for (i, state) in d[(sequence.kind == .gru ? 2 : 1)...].enumerated() where sink.needs(first + i) {
+      sink.add(first + i, state)
+    }
   }
 }

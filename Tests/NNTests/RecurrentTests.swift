@@ -64,7 +64,8 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
     },
     lstm("lstmProjectedPacked") { LSTM(3, 5, bidirectional: true, projSize: 2, elementType: $0) },
     of("rnnCell", { RNNCell(3, 4, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])] },
-    of("rnnCellRelu", { RNNCell(3, 4, bias: false, nonlinearity: .relu, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])] },
+    of("rnnCellRelu", { RNNCell(3, 4, bias: false, nonlinearity: .relu, elementType: $0) }) { layer, x, _ in [layer(x[0], x[1])]
+    },
     of("lstmCell", { LSTMCell(3, 4, elementType: $0) }) { layer, x, _ in
       let (h, c) = layer(x[0], (x[1], x[2]))
       return [h, c]
@@ -142,7 +143,9 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
     dot("kerasAttentionConcat") { Attention(scoreMode: .concat, elementType: $0) },
     dot("kerasAttentionCausal") { _ in Attention() },
     dot("kerasAdditiveAttention") { AdditiveAttention(4, elementType: $0) },
-    of("kerasGroupQueryAttention", { GroupedQueryAttention(5, headDim: 3, numQueryHeads: 4, numKeyValueHeads: 2, elementType: $0) }) {
+    of(
+      "kerasGroupQueryAttention", { GroupedQueryAttention(5, headDim: 3, numQueryHeads: 4, numKeyValueHeads: 2, elementType: $0) }
+    ) {
       layer, x, _ in [layer(x[0], x[1])]
     },
   ]
@@ -188,7 +191,9 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
     let outputs = call(inputs.map(\.value))
     let expected = try values(sample.name + "/y.", type)
     #expect(outputs.count == expected.count)
-    for (i, (y, expected)) in zip(outputs, expected).enumerated() { expectClose(y, expected, type, "output \(i)", tolerance64: tolerance) }
+    for (i, (y, expected)) in zip(outputs, expected).enumerated() {
+      expectClose(y, expected, type, "output \(i)", tolerance64: tolerance)
+    }
     let cotangents = try values(sample.name + "/dy.", type)
     let total = zip(outputs, cotangents).map { ($0 * $1).sum() }.reduce(Tensor.zeros([], type), +)
     let gradients = total.gradients(for: layer.parameters + inputs)

@@ -120,7 +120,9 @@ public final class AdditiveAttention: DotAttention {
   }
 
   override var members: [Member] { Member.list(("scale", scale)) }
-  override var arguments: String { (scale.map { "\($0.shape[0])" } ?? "useScale: false") + (dropout != 0 ? ", dropout: \(dropout)" : "") }
+  override var arguments: String {
+    (scale.map { "\($0.shape[0])" } ?? "useScale: false") + (dropout != 0 ? ", dropout: \(dropout)" : "")
+  }
 }
 
 /// Attention with several heads of queries for each head of keys and values (Ainslie et al. 2023); Keras's GroupQueryAttention.

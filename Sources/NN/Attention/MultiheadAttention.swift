@@ -26,7 +26,8 @@ public final class MultiheadAttention: Module {
   ///   - kdim, vdim: the sizes of keys and values, if not `embedDim`.
   ///   - batchFirst: inputs and outputs are [batch, positions, dim] instead of [positions, batch, dim].
   public init(
-    _ embedDim: Int, _ heads: Int, dropout: Double = 0, bias: Bool = true, addBiasKV: Bool = false, addZeroAttention: Bool = false,
+    _ embedDim: Int, _ heads: Int, dropout: Double = 0, bias: Bool = true, addBiasKV: Bool = false,
+    addZeroAttention: Bool = false,
     kdim: Int? = nil, vdim: Int? = nil, batchFirst: Bool = false, elementType: ElementType = .float32,
     generator: Generator = .default
   ) {
@@ -64,7 +65,9 @@ public final class MultiheadAttention: Module {
   public func callAsFunction(
     _ x: Tensor, keyPaddingMask: Tensor? = nil, attnMask: Tensor? = nil, mask: Tensor? = nil, causal: Bool = false
   ) -> Tensor {
-    guard let inProjWeight else { return self(x, x, x, keyPaddingMask: keyPaddingMask, attnMask: attnMask, mask: mask, causal: causal) }
+    guard let inProjWeight else {
+      return self(x, x, x, keyPaddingMask: keyPaddingMask, attnMask: attnMask, mask: mask, causal: causal)
+    }
     let rows = batched(x, embedDim)
     let all = linear(rows, inProjWeight.value, inProjBias?.value)
     let parts = all.reshaped([rows.shape[0], rows.shape[1], 3, heads, embedDim / heads]).transposed([2, 0, 3, 1, 4]).unstacked()
@@ -109,7 +112,8 @@ public final class MultiheadAttention: Module {
     let sizes = [embedDim, kdim, vdim]
     return [query, key, value].enumerated().map { i, x in
       let rows = batched(x, sizes[i])
-      return linear(rows, weights[i], biases?[i]).reshaped([rows.shape[0], rows.shape[1], heads, embedDim / heads]).transposed(1, 2)
+      return linear(rows, weights[i], biases?[i]).reshaped([rows.shape[0], rows.shape[1], heads, embedDim / heads]).transposed(
+        1, 2)
     }
   }
 

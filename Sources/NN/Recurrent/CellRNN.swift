@@ -49,7 +49,9 @@ public class CellRNN: Module, Layer {
   final func run(
     _ x: Tensor, _ initialState: [Tensor]?, _ mask: Tensor?, reverse: Bool
   ) -> RecurrentWalk.Results {
-    guard x.rank >= 3, x.shape[1] > 0 else { stop("\(label): takes [batch, steps, …] of at least one step, got shape \(x.shape)") }
+    guard x.rank >= 3, x.shape[1] > 0 else {
+      stop("\(label): takes [batch, steps, …] of at least one step, got shape \(x.shape)")
+    }
     if let mask, mask.type != TensorType([x.shape[0], x.shape[1]], .bool) {
       stop("\(label): the mask is \(mask.type), expected bool\([x.shape[0], x.shape[1]]): [batch, steps]")
     }
@@ -71,7 +73,9 @@ public class CellRNN: Module, Layer {
     guard stateful else { return first }
     if kept.map(\.shape) != first.map(\.shape) {
       guard kept.isEmpty else {
-        stop("\(label): the states kept have shapes \(kept.map(\.shape)), this input needs \(first.map(\.shape)); call resetStates()")
+        stop(
+          "\(label): the states kept have shapes \(kept.map(\.shape)), this input needs \(first.map(\.shape)); call resetStates()"
+        )
       }
       kept = untraced { first.map { Variable(Tensor.zeros($0.shape, $0.elementType)) } }
     }
@@ -126,7 +130,8 @@ public final class Bidirectional: Module, Layer {
       case .sum: a + b
       case .mul: a * b
       case .ave: (a + b) / 2
-      case .concat: concatenate([a, b], axis: forwardLayer.cell is ConvLSTMCell ? a.rank - forwardLayer.spatialRank - 1 : a.rank - 1)
+      case .concat:
+        concatenate([a, b], axis: forwardLayer.cell is ConvLSTMCell ? a.rank - forwardLayer.spatialRank - 1 : a.rank - 1)
       }
     return (recorded(y), forward.states + back.states)
   }

@@ -42,7 +42,8 @@ public final class ConvLSTMCell: Module, RecurrentCell {
       (low, high) = same(apart)
     }
     geometry = ConvolutionParameters(
-      stride: Shape(steps), padLow: Shape(low), padHigh: Shape(high), kernelDilation: Shape(apart), inputDilation: ones, groups: 1)
+      stride: Shape(steps), padLow: Shape(low), padHigh: Shape(high), kernelDilation: Shape(apart), inputDilation: ones, groups: 1
+    )
     let own = same(Array(ones))
     recurrent = ConvolutionParameters(
       stride: ones, padLow: Shape(own.low), padHigh: Shape(own.high), kernelDilation: ones, inputDilation: ones, groups: 1)

@@ -92,12 +92,15 @@ public func padPacked(
 /// Sequences [length, …] of different lengths as one tensor; PyTorch's pad_sequence.
 /// - Returns: [longest length, count, …], or with the first two exchanged if `batchFirst`.
 public func padSequence(_ sequences: [Tensor], batchFirst: Bool = false, paddingValue: Double = 0) -> Tensor {
-  guard let first = sequences.first, sequences.allSatisfy({ $0.rank >= 1 && Array($0.shape.dropFirst()) == Array(first.shape.dropFirst()) }) else {
+  guard let first = sequences.first,
+    sequences.allSatisfy({ $0.rank >= 1 && Array($0.shape.dropFirst()) == Array(first.shape.dropFirst()) })
+  else {
     stop("padSequence: takes sequences [length, …] alike but for their lengths, got shapes \(sequences.map(\.shape))")
   }
   let longest = sequences.map { $0.shape[0] }.max() ?? 0
   let padded = sequences.map { x in
-    x.padded([(before: 0, after: longest - x.shape[0])] + x.shape.dropFirst().map { _ in (before: 0, after: 0) }, value: paddingValue)
+    x.padded(
+      [(before: 0, after: longest - x.shape[0])] + x.shape.dropFirst().map { _ in (before: 0, after: 0) }, value: paddingValue)
   }
   return stack(padded, axis: batchFirst ? 0 : 1)
 }

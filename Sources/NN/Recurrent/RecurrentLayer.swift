@@ -135,4 +135,3 @@ public class RecurrentLayer: Module {
     return text + (outputSize != hiddenSize ? ", projSize: \(outputSize)" : "")
   }
 }
-
