@@ -1,7 +1,8 @@
 # Two commands do everything on a fresh machine with a Swift toolchain: `make quickstart` and `make test`.
 SWIFT ?= swift
+PYTHON ?= python3
 
-.PHONY: quickstart build test test-threads test-neon bench format lint data clean
+.PHONY: quickstart build test test-threads test-neon bench bench-reviews format lint coverage data clean
 
 # Trains a convolutional network on 60,000 real images, evaluates it, saves it and shows what it says.
 quickstart: data
@@ -30,11 +31,20 @@ bench: build
 	@apus="$$($(SWIFT) build -c release --show-bin-path)/apus"; \
 	for workload in $$("$$apus" bench --list); do "$$apus" bench $$workload --threads 2 || exit 1; done
 
+# The movie-review job in Apus, PyTorch and TensorFlow, in turns. PYTHON: an interpreter that has torch and tensorflow.
+bench-reviews: build data
+	$(PYTHON) Benchmarks/reviews.py --apus "$$($(SWIFT) build -c release --show-bin-path)/apus" --python "$(PYTHON)"
+
 format:
 	$(SWIFT) format --in-place --recursive --parallel Package.swift Sources Tests
 
 lint:
 	$(SWIFT) format lint --strict --recursive --parallel Package.swift Sources Tests
+	@if command -v $(PYTHON) >/dev/null; then $(PYTHON) Scripts/coverage.py --check; fi
+
+# docs/coverage.md: which of Keras's and PyTorch's names are there, and the tests that name them.
+coverage:
+	$(PYTHON) Scripts/coverage.py
 
 data:
 	@Scripts/fetch-data.sh

@@ -19,7 +19,10 @@ let package = Package(
     .executable(name: "apus", targets: ["apus"]),
   ],
   dependencies: [
-    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0")
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
+    // The pages of `apus board`; no library target depends on it.
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.20.0", traits: []),
+    .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
   ],
   targets: [
     .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
@@ -30,21 +33,34 @@ let package = Package(
     .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
+    .target(
+      name: "ApusText", dependencies: ["ApusTensor", "ApusFormats", "ApusNN"], path: "Sources/Text", swiftSettings: strict),
     .target(name: "ApusModels", dependencies: ["ApusTensor", "ApusNN"], path: "Sources/Models", swiftSettings: strict),
     .target(
       name: "ApusExport", dependencies: ["ApusTensor", "ApusCPU", "ApusFormats", "ApusNN"], path: "Sources/Export",
       swiftSettings: strict),
     .target(
-      name: "ApusTraining", dependencies: ["ApusTensor", "ApusFormats", "ApusNN", "ApusData"], path: "Sources/Training",
+      name: "ApusTraining", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels", "ApusFormats", "ApusNN", "ApusData"],
+      path: "Sources/Training",
       swiftSettings: strict),
     .target(
       name: "Apus",
-      dependencies: ["ApusTensor", "ApusNN", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport"],
+      dependencies: [
+        "ApusTensor", "ApusNN", "ApusText", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport",
+      ],
       path: "Sources/Apus", swiftSettings: strict),
+    .target(
+      name: "ApusBoard",
+      dependencies: [
+        "ApusFormats", "ApusCPU", .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "Logging", package: "swift-log"),
+      ],
+      path: "Sources/Board", resources: [.embedInCode("Page")], swiftSettings: strict),
     .executableTarget(
       name: "apus",
       dependencies: [
-        "Apus", "CApusKernels", "ApusCPU", "ApusTensor", .product(name: "ArgumentParser", package: "swift-argument-parser"),
+        "Apus", "ApusBoard", "CApusKernels", "ApusCPU", "ApusTensor",
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/CLI", swiftSettings: strict),
     .testTarget(name: "KernelsTests", dependencies: ["CApusKernels"], exclude: ["optimizers.py"], swiftSettings: strict),
@@ -57,17 +73,27 @@ let package = Package(
     .testTarget(
       name: "NNTests", dependencies: ["ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(
-      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      name: "TextTests", dependencies: ["ApusText", "ApusNN", "ApusTensor", "ApusFormats"], exclude: ["Fixtures"],
+      swiftSettings: strict),
+    .testTarget(
+      name: "ModelsTests", dependencies: ["ApusModels", "ApusNN", "ApusTensor", "ApusFormats", "CApusKernels"],
+      exclude: ["Fixtures"],
       swiftSettings: strict),
     .testTarget(
       name: "ExportTests", dependencies: ["Apus", "ApusExport", "ApusCPU", "ApusFormats"],
       swiftSettings: strict),
+    // What a test of TrainingTests starts and kills.
+    .executableTarget(
+      name: "TrainingProgram", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      path: "Tests/TrainingProgram", swiftSettings: strict),
     .testTarget(
-      name: "TrainingTests", dependencies: ["ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
-      swiftSettings: strict),
+      name: "TrainingTests",
+      dependencies: ["TrainingProgram", "ApusTraining", "ApusNN", "ApusTensor", "ApusData", "ApusFormats"],
+      exclude: ["Fixtures"], swiftSettings: strict),
     .testTarget(name: "DataTests", dependencies: ["ApusData", "ApusFormats"], swiftSettings: strict),
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
+    .testTarget(name: "BoardTests", dependencies: ["ApusBoard", "ApusFormats", "ApusTensor"], swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]
 )
@@ -79,8 +105,10 @@ if let value = Context.environment["APUS_TESTS"] {
   package.targets.removeAll { $0.type == .test && !names.contains($0.name) }
   if !names.contains("CLITests") {
     package.products = []
-    package.dependencies = []
-    package.targets.removeAll { $0.type == .executable }
+    package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
+    let needsPages = names.contains("BoardTests")
+    package.dependencies.removeAll { _ in !needsPages }
+    package.targets.removeAll { !needsPages && $0.name == "ApusBoard" }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift

@@ -5,4 +5,5 @@
 @_exported import ApusModels
 @_exported import ApusNN
 @_exported import ApusTensor
+@_exported import ApusText
 @_exported import ApusTraining

@@ -7,7 +7,9 @@ struct ApusCommand: AsyncParsableCommand {
     abstract: "Apus: deep learning in Swift.",
     discussion: "Start with `apus quickstart`: it trains a convolutional network on 60,000 real images.",
     version: apusVersion,
-    subcommands: [Quickstart.self, Run.self, Inspect.self, ExportModel.self, Info.self, Bench.self, Sweep.self])
+    subcommands: [
+      Quickstart.self, Train.self, BoardCommand.self, Run.self, Inspect.self, ExportModel.self, Info.self, Bench.self, Sweep.self,
+    ])
 }
 
 let apusVersion = "0.1.0"

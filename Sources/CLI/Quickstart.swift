@@ -48,6 +48,8 @@ struct Quickstart: AsyncParsableCommand {
   @Option(help: "Where the exported model goes, which `apus run` and `apus inspect` read.")
   var artifact = "fashion.apus"
 
+  @OptionGroup var profiling: Profiling
+
   func validate() throws {
     if epochs < 1 { throw ValidationError("--epochs \(epochs) is less than 1.") }
     if batchSize < 1 || batchSize > 60_000 { throw ValidationError("--batch-size \(batchSize) is not within 1 and 60000.") }
@@ -85,7 +87,9 @@ struct Quickstart: AsyncParsableCommand {
       var progress = TrainingProgress(epoch: epoch, of: epochs, steps: loader.count)
       for (images, labels) in loader {
         optimizer.learningRate = oneCycle(step, of: steps)
-        let (loss, hits) = trainingStep(images, labels)
+        // The profile is of one step, when all is warm.
+        let (loss, hits) =
+          step == steps - 1 ? try profiling { trainingStep(images, labels) } : trainingStep(images, labels)
         progress.add(loss: loss, hits: hits, images: labels.count)
         step += 1
       }

@@ -25,6 +25,8 @@ struct Run: ParsableCommand {
   @Flag(help: "Convert inputs to the element types that the model takes.")
   var convert = false
 
+  @OptionGroup var profiling: Profiling
+
   func validate() throws {
     if let output, !output.hasSuffix(".npz") && !output.hasSuffix(".npy") {
       throw ValidationError("--output \(output) ends neither in .npz nor in .npy.")
@@ -44,7 +46,7 @@ struct Run: ParsableCommand {
           "The input '\(port.name)' must be \(port.spec), got \(tensor.type). --convert converts it to \(port.spec.elementType).")
       }
     }
-    let results = try program.run(inputs, signature: signature.name)
+    let results = try profiling { try program.run(inputs, signature: signature.name) }
     let names = signature.value.outputs.map(\.name)
     guard let output else {
       for name in names { if let tensor = results[name] { print("\(name) =\n\(tensor)") } }

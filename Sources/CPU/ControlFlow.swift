@@ -23,33 +23,50 @@ extension CPU {
 
   private static func isTrue(_ x: CPUArray) -> Bool { x.pointer.load(as: UInt8.self) != 0 }
 
-  static func conditional(_ then: Function, _ otherwise: Function, _ inputs: [CPUArray]) throws(ExecutionError) -> [CPUArray] {
-    try run(isTrue(inputs[0]) ? then.graph : otherwise.graph, Array(inputs.dropFirst()))
+  /// Runs one of an operation's functions, by its place in ``Operation/functions``: operation by operation, or as a plan.
+  typealias Body = (_ function: Int, _ inputs: [CPUArray]) throws(ExecutionError) -> [CPUArray]
+
+  /// An operation that has functions inside; nil for others.
+  static func controlFlow(_ operation: Operation, _ inputs: [CPUArray], _ types: [TensorType], _ body: Body)
+    throws(ExecutionError)
+    -> [CPUArray]?
+  {
+    switch operation {
+    case .call: try body(0, inputs)
+    case .conditional: try body(isTrue(inputs[0]) ? 0 : 1, Array(inputs.dropFirst()))
+    case .whileLoop(let loop): try whileLoop(loop, inputs, body)
+    case .whileLoopGradient(let loop, _): try whileLoopGradient(loop, inputs, body)
+    case .scanLoop(let loop): try scanLoop(loop, inputs, types, body)
+    case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .fill, .iota, .random, .constant,
+      .broadcast, .reshape, .transpose, .slice, .pad, .concatenate, .reverse, .dynamicSlice, .dynamicUpdateSlice, .triangle,
+      .reduce, .argReduce, .scan, .sort, .topK, .gather, .takeAlong, .gatherND, .scatter, .scatterAlong, .scatterND, .dot,
+      .quantizedDot, .convolution, .convolutionInputGradient, .convolutionKernelGradient, .reduceWindow, .reduceWindowGradient,
+      .maxPoolIndices, .stopGradient, .customCall, .composite:
+      nil
+    }
   }
 
-  static func whileLoop(_ loop: WhileLoop, _ inputs: [CPUArray]) throws(ExecutionError) -> [CPUArray] {
+  private static func whileLoop(_ loop: WhileLoop, _ inputs: [CPUArray], _ body: Body) throws(ExecutionError) -> [CPUArray] {
     var operands = inputs
-    while isTrue(try run(loop.condition.graph, operands)[0]) {
-      operands.replaceSubrange(..<loop.carried, with: try run(loop.body.graph, operands))
-    }
+    while isTrue(try body(0, operands)[0]) { operands.replaceSubrange(..<loop.carried, with: try body(1, operands)) }
     return Array(operands[..<loop.carried])
   }
 
   /// Forward while keeping every round's states, then the rounds backward.
-  static func whileLoopGradient(_ loop: WhileLoop, _ pullback: Function, _ inputs: [CPUArray]) throws(ExecutionError)
+  private static func whileLoopGradient(_ loop: WhileLoop, _ inputs: [CPUArray], _ body: Body) throws(ExecutionError)
     -> [CPUArray]
   {
     var operands = Array(inputs.dropLast(loop.carried))
     var gradients = Array(inputs.suffix(loop.carried))
     let constants = Array(operands[loop.carried...])
     var rounds: [[CPUArray]] = []
-    while isTrue(try run(loop.condition.graph, operands)[0]) {
+    while isTrue(try body(0, operands)[0]) {
       rounds.append(Array(operands[..<loop.carried]))
-      operands.replaceSubrange(..<loop.carried, with: try run(loop.body.graph, operands))
+      operands.replaceSubrange(..<loop.carried, with: try body(1, operands))
     }
     var sums: [CPUArray]? = nil
     while let states = rounds.popLast() {
-      let results = try run(pullback.graph, states + constants + gradients)
+      let results = try body(2, states + constants + gradients)
       gradients = Array(results[..<loop.carried])
       let parts = Array(results[loop.carried...])
       if let before = sums {
@@ -61,14 +78,16 @@ extension CPU {
     return gradients + (sums ?? constants.map { fill($0.shape, $0.elementType, .int(0)) })
   }
 
-  static func scanLoop(_ loop: ScanLoop, _ inputs: [CPUArray], _ types: [TensorType]) throws(ExecutionError) -> [CPUArray] {
+  private static func scanLoop(_ loop: ScanLoop, _ inputs: [CPUArray], _ types: [TensorType], _ body: Body)
+    throws(ExecutionError) -> [CPUArray]
+  {
     var states = Array(inputs[..<loop.carried])
     let sequences = inputs[loop.carried..<(loop.carried + loop.sequences)]
     let constants = Array(inputs[(loop.carried + loop.sequences)...])
     let stacked = types[loop.carried...].map { CPUArray(uninitialized: $0.shape, $0.elementType) }
     for round in 0..<loop.length {
       let i = loop.reverse ? loop.length - 1 - round : round
-      let results = try run(loop.body.graph, states + sequences.map { element($0, i) } + constants)
+      let results = try body(0, states + sequences.map { element($0, i) } + constants)
       states = Array(results[..<loop.carried])
       for (whole, part) in zip(stacked, results[loop.carried...]) { element(whole, i).assign(part) }
     }

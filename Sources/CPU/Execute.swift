@@ -25,11 +25,12 @@ public enum CPU {
     case .iota(let shape, let type, let axis): return [iota(shape, type, axis)]
     case .constant(let constant): return [CPUArray(constant)]
     case .dynamicSlice(let size): return [dynamicSlice(inputs[0], inputs[1], size)]
-    case .call(let function): return try run(function.graph, inputs)
-    case .conditional(let then, let otherwise): return try conditional(then, otherwise, inputs)
-    case .whileLoop(let loop): return try whileLoop(loop, inputs)
-    case .whileLoopGradient(let loop, let pullback): return try whileLoopGradient(loop, pullback, inputs)
-    case .scanLoop(let loop): return try scanLoop(loop, inputs, types)
+    case .call, .conditional, .whileLoop, .whileLoopGradient, .scanLoop:
+      let functions = operation.functions
+      return try controlFlow(operation, inputs, types) { i, operands throws(ExecutionError) in
+        try run(functions[i].graph, operands)
+      }
+      .unsafelyUnwrapped
     case .customCall(let call): return try customCall(operation, call, inputs)
     case .unary, .binary, .compare, .select, .convert, .bitcast, .activationGradient, .random, .broadcast, .reshape, .transpose,
       .slice, .pad, .concatenate, .reverse, .dynamicUpdateSlice, .triangle, .reduce, .argReduce, .scan, .sort, .topK, .gather,

@@ -60,6 +60,8 @@ extension CPU {
 
     /// Several dimensions as one, if they are one in memory.
     private static func merge(_ x: CPUArray, _ range: Range<Int>) -> (size: Int, stride: Int)? {
+      // Nothing is read of an empty side: a sum over no elements.
+      if x.elementCount == 0 { return (range.reduce(1) { $0 * x.shape[$1] }, 1) }
       var size = 1
       var step = 1
       for i in range.reversed() where x.shape[i] != 1 {

@@ -4,12 +4,13 @@ import CApusKernels
 extension CPU {
   /// Changes many tensors of float32 or float64 by one rule; `step` is 1 at the first.
   package static func step(
-    _ rule: OptimizerRule, learningRate: Double, weightDecay: Double, step: Int, _ type: ElementType,
+    _ rule: OptimizerRule, learningRate: Double, weightDecay: Double, muProduct: Double = 1, step: Int, _ type: ElementType,
     _ tensors: UnsafeBufferPointer<apus_optimizer_tensor>
   ) {
     var o = apus_optimizer_options()
     o.learning_rate = learningRate
     o.weight_decay = weightDecay
+    o.mu_product = muProduct
     o.step = Int64(step)
     o.gradient_scale = 1
     o.momentum = rule.momentum
@@ -27,6 +28,12 @@ extension CPU {
     case .sgd: apus_sgd_step(type.code, count, tensors.baseAddress, &o)
     case .adam: apus_adam_step(type.code, count, tensors.baseAddress, &o)
     case .rmsprop: apus_rmsprop_step(type.code, count, tensors.baseAddress, &o)
+    case .adamax: apus_adamax_step(type.code, count, tensors.baseAddress, &o)
+    case .nadam: apus_nadam_step(type.code, count, tensors.baseAddress, &o)
+    case .radam: apus_radam_step(type.code, count, tensors.baseAddress, &o)
+    case .adagrad: apus_adagrad_step(type.code, count, tensors.baseAddress, &o)
+    case .adadelta: apus_adadelta_step(type.code, count, tensors.baseAddress, &o)
+    case .lion: apus_lion_step(type.code, count, tensors.baseAddress, &o)
     }
   }
 
@@ -52,8 +59,8 @@ extension CPU {
         }
         let options = inputs[(first + 1) * operands - 2].pointer.assumingMemoryBound(to: Double.self)
         self.step(
-          rule, learningRate: options[0], weightDecay: options[1], step: Int(step), out[0].elementType,
-          UnsafeBufferPointer(start: base + first, count: next - first))
+          rule, learningRate: options[0], weightDecay: options[1], muProduct: rule.optionCount > 2 ? options[2] : 1,
+          step: Int(step), out[0].elementType, UnsafeBufferPointer(start: base + first, count: next - first))
         first = next
       }
     }

@@ -19,6 +19,8 @@ package final class Profiler {
   }
 
   package private(set) var events: [Event] = []
+  /// Told of each variable whose value is read.
+  package var onRead: ((AnyObject) -> Void)?
   private let began = monotonicSeconds()
 
   package init() {}

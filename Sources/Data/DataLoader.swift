@@ -68,6 +68,12 @@ public final class DataLoader<Source: Dataset>: Sendable {
     }
     return Batches(self, order(epoch: epoch))
   }
+
+  /// The batches of an epoch from this one on, for a run that goes on in the middle of one; ``epoch`` is not changed.
+  public func batches(epoch: Int, from batch: Int) -> () throws -> Source.Batch? {
+    let batches = Batches(self, order(epoch: epoch), from: batch)
+    return { try batches.next()?.get() }
+  }
 }
 
 extension DataLoader: Sequence where Source: InMemoryDataset {
@@ -108,17 +114,19 @@ extension DataLoader {
 /// takes them in order.
 private final class Batches<Source: Dataset>: Sendable {
   private struct State {
-    var nextToMake = 0
+    /// The number of the next batch that a worker takes.
+    var nextToMake: Int
     var ready: [Int: Result<Source.Batch, any Error>] = [:]
     var stopped = false
   }
 
   private let shared: Shared
-  private let position = Lock(0)
+  private let position: Lock<Int>
 
-  init(_ loader: DataLoader<Source>, _ order: [Int]) {
-    shared = Shared(loader.dataset, order, loader.batchSize, loader.count, loader.workers > 0 ? loader.prefetch : 0)
-    for _ in 0..<Swift.min(loader.workers, loader.count) {
+  init(_ loader: DataLoader<Source>, _ order: [Int], from first: Int = 0) {
+    position = Lock(first)
+    shared = Shared(loader.dataset, order, loader.batchSize, first, loader.count, loader.workers > 0 ? loader.prefetch : 0)
+    for _ in 0..<Swift.min(loader.workers, Swift.max(0, loader.count - first)) {
       let shared = self.shared
       DispatchQueue.global(qos: .userInitiated).async { shared.work() }
     }
@@ -141,17 +149,18 @@ private final class Batches<Source: Dataset>: Sendable {
     let batchSize: Int
     let count: Int
     let prefetch: Int
-    private let state = Lock(State())
+    private let state: Lock<State>
     /// Room for batches that are not taken yet.
     private let room: DispatchSemaphore
     private let made = DispatchSemaphore(value: 0)
 
-    init(_ dataset: Source, _ order: [Int], _ batchSize: Int, _ count: Int, _ prefetch: Int) {
+    init(_ dataset: Source, _ order: [Int], _ batchSize: Int, _ first: Int, _ count: Int, _ prefetch: Int) {
       self.dataset = dataset
       self.order = order
       self.batchSize = batchSize
       self.count = count
       self.prefetch = prefetch
+      state = Lock(State(nextToMake: first))
       room = DispatchSemaphore(value: 0)
       for _ in 0..<prefetch { room.signal() }
     }

@@ -1,7 +1,7 @@
 import ApusTensor
 
 /// Numbered examples that are read in batches.
-public protocol Dataset: Sendable {
+public protocol Dataset: Sendable, TrainingData {
   /// What a batch is: often `(Tensor, Tensor)`, inputs and labels.
   associatedtype Batch: Sendable
   /// How many examples there are.

@@ -1,4 +1,5 @@
 import ApusFormats
+import ApusTensor
 // The only file that needs Foundation's network code.
 import Foundation
 
@@ -183,4 +184,31 @@ private final class Transfer: NSObject, URLSessionDataDelegate, @unchecked Senda
     let words = error.localizedDescription
     return words.isEmpty ? "\(error.domain) \(error.code)" : words
   }
+}
+
+/// Sends bytes by HTTP POST and waits for the answer.
+/// - Returns: why they did not arrive; nil if they did.
+package func post(_ body: [UInt8], to text: String, headers: [String: String], timeout: Double) -> String? {
+  guard let url = URL(string: text), let scheme = url.scheme?.lowercased(), ["http", "https"].contains(scheme), url.host != nil
+  else { return "not an http or https address" }
+  var request = URLRequest(url: url, timeoutInterval: timeout)
+  request.httpMethod = "POST"
+  request.httpBody = Data(body)
+  for (name, value) in headers { request.setValue(value, forHTTPHeaderField: name) }
+  let configuration = URLSessionConfiguration.ephemeral
+  configuration.timeoutIntervalForRequest = timeout
+  let session = URLSession(configuration: configuration)
+  defer { session.invalidateAndCancel() }
+  let outcome = Lock<String?>("no answer")
+  let done = DispatchSemaphore(value: 0)
+  let task = session.dataTask(with: request) { _, response, error in
+    let status = (response as? HTTPURLResponse)?.statusCode ?? 0
+    outcome.withLock {
+      $0 = error.map { $0.localizedDescription } ?? ((200..<300).contains(status) ? nil : "HTTP status \(status)")
+    }
+    done.signal()
+  }
+  task.resume()
+  if done.wait(timeout: .now() + timeout + 1) == .timedOut { task.cancel() }
+  return outcome.withLock { $0 }
 }

@@ -9,7 +9,8 @@
 /// A file that appears under its name only when complete: written beside the target, synchronized to the disk, renamed over it.
 ///
 /// Until `commit()` the old file is untouched; an error, `discard()` or a dropped object removes the temporary file.
-/// Not for use from several tasks at once.
+/// A file in an ``AtomicFolder`` that is not visible yet is synchronized with it, all files at once: each wait for the disk takes
+/// milliseconds. Not for use from several tasks at once.
 package final class AtomicFile {
   /// The path the content will have.
   package let path: String
@@ -17,6 +18,7 @@ package final class AtomicFile {
   package private(set) var count = 0
 
   private let temporary: String
+  private let isPartOfFolder: Bool
   private var descriptor: Int32
   private var isFinished = false
   private var buffer: [UInt8] = []
@@ -39,6 +41,7 @@ package final class AtomicFile {
     self.path = target
     let token = String(UInt64.random(in: .min ... .max), radix: 16)
     temporary = parentFolder(of: target) + "/.apus-\(token).tmp"
+    isPartOfFolder = AtomicFolder.isTemporary(parentFolder(of: target))
     descriptor = open(temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0o666)
     guard descriptor >= 0 else {
       throw FormatError(.cannotWrite, file: path, "no file can be created in its folder: \(systemMessage(errno))")
@@ -86,7 +89,7 @@ package final class AtomicFile {
     precondition(descriptor >= 0, "AtomicFile: committed or discarded before")
     do throws(FormatError) {
       try flush()
-      guard fsync(descriptor) == 0 else { throw failure("cannot be synchronized to the disk") }
+      guard isPartOfFolder || fsync(descriptor) == 0 else { throw failure("cannot be synchronized to the disk") }
       guard close(descriptor) == 0 else {
         descriptor = -1
         throw failure("cannot be closed")
@@ -98,7 +101,7 @@ package final class AtomicFile {
       discard()
       throw error
     }
-    try synchronizeFolder()
+    if !isPartOfFolder { try synchronizeFolder() }
   }
 
   /// Removes the temporary file; does nothing after `commit()`.

@@ -36,6 +36,12 @@ package final class AtomicFolder {
 
   deinit { discard() }
 
+  /// Whether a folder of this name is one that is being written.
+  static func isTemporary(_ folder: String) -> Bool {
+    let name = lastComponent(of: folder)
+    return name.hasPrefix(".apus-") && name.hasSuffix(".tmp")
+  }
+
   /// Where a file of this name is written to.
   package func path(of name: String) -> String {
     if !names.contains(name) { names.append(name) }
@@ -54,6 +60,7 @@ package final class AtomicFolder {
       let code = errno
       return FormatError(.cannotWrite, file: path, "\(what): \(systemMessage(code))")
     }
+    for name in Self.names(in: temporary) { try synchronize(temporary + "/" + name) }
     try synchronize(temporary)
     var status = stat()
     if stat(path, &status) != 0 {
@@ -89,12 +96,12 @@ package final class AtomicFolder {
   private func synchronize(_ folder: String) throws(FormatError) {
     let descriptor = open(folder, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else {
-      throw FormatError(.cannotWrite, file: path, "a folder cannot be opened to synchronize it: \(systemMessage(errno))")
+      throw FormatError(.cannotWrite, file: path, "a part of it cannot be opened to synchronize it: \(systemMessage(errno))")
     }
     defer { close(descriptor) }
     // EINVAL: a file system that cannot synchronize folders.
     guard fsync(descriptor) == 0 || errno == EINVAL else {
-      throw FormatError(.cannotWrite, file: path, "a folder cannot be synchronized to the disk: \(systemMessage(errno))")
+      throw FormatError(.cannotWrite, file: path, "a part of it cannot be synchronized to the disk: \(systemMessage(errno))")
     }
   }
 
@@ -113,7 +120,7 @@ package final class AtomicFolder {
   }
 
   /// The names in a folder.
-  private static func names(in folder: String) -> [String] {
+  package static func names(in folder: String) -> [String] {
     guard let handle = opendir(folder) else { return [] }
     defer { closedir(handle) }
     var names: [String] = []
@@ -128,8 +135,11 @@ package final class AtomicFolder {
 
   private static func isEmpty(_ folder: String) -> Bool { names(in: folder).isEmpty }
 
+  /// What is at a path: a file, or a folder and the files in it.
+  package static func removeFileOrFolder(_ path: String) { if unlink(path) != 0 { remove(path) } }
+
   /// A folder and the files in it; folders in it are left, with it.
-  private static func remove(_ folder: String) {
+  package static func remove(_ folder: String) {
     for name in names(in: folder) { unlink(folder + "/" + name) }
     rmdir(folder)
   }

@@ -104,7 +104,8 @@ extension Operation {
       try expect(inputs, count + 2)
       try require(x.elementType == .float32 || x.elementType == .float64, "takes float32 or float64, got \(x.elementType)")
       for i in 1..<count { try require(inputs[i] == x, "operand \(i) is \(inputs[i]), the parameter \(x)") }
-      try require(inputs[count] == TensorType([2], .float64), "the options must be float64[2], got \(inputs[count])")
+      let options = TensorType([rule.optionCount], .float64)
+      try require(inputs[count] == options, "the options must be \(options), got \(inputs[count])")
       try require(inputs[count + 1] == TensorType([], .int64), "the step must be an int64 scalar, got \(inputs[count + 1])")
       return Array(repeating: x, count: 1 + rule.stateCount)
     }

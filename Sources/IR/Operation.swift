@@ -356,8 +356,8 @@ public enum Composite: Sendable, Hashable {
   /// come the results that its gradient reads.
   case recurrentSequence(RecurrentSequence, keeps: Bool)
   case recurrentSequenceGradient(RecurrentSequence)
-  /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay), step: int64 [] (Adam: 1 at the first))`:
-  /// results the new parameter and states.
+  /// `(parameter, gradient, states…, options: float64 [2] (learning rate, weight decay; NAdam [3]: and the product of the momentum
+  /// factors so far), step: int64 [] (1 at the first))`: results the new parameter and states.
   case optimizerStep(OptimizerRule)
 
   public var name: String {
@@ -454,13 +454,16 @@ public struct RecurrentSequence: Sendable, Hashable {
 
 /// How an optimizer changes one parameter; formulas are those of the NN room's optimizers.
 public struct OptimizerRule: Sendable, Hashable {
-  public enum Kind: Sendable, Hashable { case sgd, adam, rmsprop }
+  public enum Kind: String, Sendable, Hashable, CaseIterable {
+    case sgd, adam, rmsprop, adamax, nadam, radam, adagrad, adadelta, lion
+  }
   public var kind: Kind
-  /// Of SGD and RMSprop.
+  /// Of SGD and RMSprop; NAdam's momentum decay.
   public var momentum = 0.0
+  /// Of SGD; Adagrad's decay of the learning rate.
   public var dampening = 0.0
   public var beta1 = 0.0
-  /// RMSprop's alpha is this too.
+  /// RMSprop's alpha and Adadelta's rho are this too.
   public var beta2 = 0.0
   public var epsilon = 0.0
   public var nesterov = false
@@ -472,15 +475,20 @@ public struct OptimizerRule: Sendable, Hashable {
   public init(_ kind: Kind) { self.kind = kind }
 
   /// Which of the algorithm's states there are: SGD: momentum buffer. Adam: first and second moment, largest second moment.
-  /// RMSprop: square average, momentum buffer, gradient average.
+  /// RMSprop: square average, momentum buffer, gradient average. NAdam, RAdam: first and second moment. Adamax: first moment,
+  /// largest gradient. Adagrad: sum of squares. Adadelta: averages of squares and of squared changes. Lion: momentum.
   public var usedStates: [Int] {
     switch kind {
     case .sgd: momentum != 0 ? [0] : []
     case .adam: amsgrad ? [0, 1, 2] : [0, 1]
     case .rmsprop: [0] + (momentum != 0 ? [1] : []) + (centered ? [2] : [])
+    case .adamax, .nadam, .radam, .adadelta: [0, 1]
+    case .adagrad, .lion: [0]
     }
   }
   public var stateCount: Int { usedStates.count }
+  /// How many numbers the operation takes that may change from step to step.
+  public var optionCount: Int { kind == .nadam ? 3 : 2 }
 }
 
 extension Operation {

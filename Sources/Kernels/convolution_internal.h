@@ -3,6 +3,7 @@
 #define APUS_CONVOLUTION_INTERNAL_H
 #include "Lanes/lanes.h"
 #include "apus_convolution.h"
+#include <stdatomic.h>
 #include <string.h>
 
 // Forward and input gradient as one thing, always in three dimensions (unused ones lead, with size 1):
@@ -181,4 +182,6 @@ static inline int64_t conv_signed(uint64_t v, int type) {
   return 1;
 }
 
+// Results of so many bytes are streamed to memory by kernels that are bound by it.
+enum { STREAMED_BYTES = 8 << 20 };
 #endif

@@ -120,3 +120,34 @@ double apus_measure_copy_gbps(int threads, size_t bytes, double seconds) {
   apus_set_thread_count(before);
   return best * 1e-9;
 }
+
+typedef struct { const uint64_t *from; size_t count; int threads; _Atomic uint64_t sum; } read_context;
+
+static void read_task(void *context, int64_t index) {
+  read_context *c = context;
+  size_t share = c->count / (size_t)c->threads & ~(size_t)31;
+  const uint64_t *p = c->from + share * (size_t)index;
+  uint64_t sums[32] = {0}, total = 0;
+  for (size_t i = 0; i < share; i += 32)
+    for (int j = 0; j < 32; j++) sums[j] += p[i + (size_t)j];
+  for (int j = 0; j < 32; j++) total += sums[j];
+  c->sum += total;  // so that the loop is not left out
+}
+
+double apus_measure_read_gbps(int threads, size_t bytes, double seconds) {
+  int before = apus_thread_count();
+  apus_set_thread_count(threads);
+  char *from = apus_allocate(bytes);
+  memset(from, 1, bytes);
+  read_context c = {(const uint64_t *)from, bytes / 8, threads, 0};
+  double best = 0, end = now() + seconds;
+  do {
+    double start = now();
+    apus_parallel(threads, read_task, &c);
+    double time = now() - start;
+    if (time > 0 && (double)bytes / time > best) best = (double)bytes / time;
+  } while (now() < end);
+  apus_deallocate(from, bytes);
+  apus_set_thread_count(before);
+  return best * 1e-9;
+}

@@ -1,3 +1,5 @@
+import CApusKernels
+
 #if canImport(Runtime)
   import Runtime
 #endif
@@ -14,9 +16,34 @@
 /// So no function carries file and line along, and operators can name their caller too.
 @usableFromInline package func stop(_ message: String) -> Never {
   let location = callerLocation().map { " (at \($0))" } ?? ""
-  let line = "Apus: \(message)\(location)\n"
+  // Layers that look at their input themselves say who they are.
+  let prefix = RunningCall.label.map { message.contains($0) ? "" : $0 + ": " } ?? ""
+  let line = "Apus: \(prefix)\(message)\(location)\n"
   _ = line.withCString { write(2, $0, strlen($0)) }
   abort()
+}
+
+/// What messages name beside the tensor function: a layer while it is called.
+package protocol NamedInMessages: AnyObject {
+  var label: String { get }
+}
+
+/// The innermost call that is running on this thread.
+package enum RunningCall {
+  /// - Returns: what ``leave(_:)`` takes.
+  package static func enter(_ object: AnyObject) -> UnsafeMutableRawPointer? {
+    let state = apus_thread()!
+    let outer = state.pointee.running
+    state.pointee.running = Unmanaged.passUnretained(object).toOpaque()
+    return outer
+  }
+
+  package static func leave(_ outer: UnsafeMutableRawPointer?) { apus_thread().pointee.running = outer }
+
+  fileprivate static var label: String? {
+    guard let pointer = apus_thread().pointee.running else { return nil }
+    return (Unmanaged<AnyObject>.fromOpaque(pointer).takeUnretainedValue() as? any NamedInMessages)?.label
+  }
 }
 
 /// The folder that holds Apus's modules, as the compiler saw it.

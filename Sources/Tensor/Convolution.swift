@@ -148,6 +148,14 @@ public func maxPool(
   pool(.max, x, x.rank - 2, kernelSize, stride, padding, dilation, ceilMode: ceilMode, "maxPool")
 }
 
+/// Max pooling, and where each maximum was found: its position in the flattened spatial dimensions of its channel, int64.
+public func maxPoolWithIndices(
+  _ x: Tensor, kernelSize: [Int], stride: [Int]? = nil, padding: [Int] = [0], dilation: [Int] = [1], ceilMode: Bool = false
+) -> (output: Tensor, indices: Tensor) {
+  let window = makeWindow(x, x.rank - 2, kernelSize, stride, padding, dilation, ceilMode, "maxPoolWithIndices")
+  return (apply(.reduceWindow(.max, window), x), apply(.maxPoolIndices(window), x))
+}
+
 /// The mean of each window. `countIncludePad`: padding counts as zeros (PyTorch's default) or not at all.
 public func avgPool1d(
   _ x: Tensor, kernelSize: Int, stride: Int? = nil, padding: Int = 0, ceilMode: Bool = false, countIncludePad: Bool = true

@@ -213,7 +213,7 @@ extension Tensor {
     return permutation.elementsEqual(0..<places.count) ? self : apply(.transpose(permutation), self)
   }
 
-  func sliced(axis: Int, start: Int, count: Int) -> Tensor {
+  package func sliced(axis: Int, start: Int, count: Int) -> Tensor {
     var (from, size) = (Shape(repeating: 0, count: rank), shape)
     from[axis] = start
     size[axis] = count

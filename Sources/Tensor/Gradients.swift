@@ -37,19 +37,29 @@ public struct Gradients: Sendable {
     Gradients(variables: variables, values: values.map { $0.map(transform) })
   }
 
-  /// √ of the sum of all squares, in float32.
+  /// √ of the sum of all squares, in float64 if one of them is, otherwise in float32.
   public var norm: Tensor {
-    let squares = values.compactMap { $0 }.map { square($0.converted(to: .float32)).sum() }
-    return squares.isEmpty ? Tensor(0) : sqrt(squares.dropFirst().reduce(squares[0], +))
+    let present = values.compactMap { $0 }
+    let type: ElementType = present.contains { $0.elementType == .float64 } ? .float64 : .float32
+    let squares = present.map { square($0.converted(to: type)).sum() }
+    return squares.isEmpty ? Tensor.zeros([], type) : sqrt(squares.dropFirst().reduce(squares[0], +))
   }
 
   /// Scales all gradients by one factor so that their common norm is at most `limit`. Returns the norm before.
   @discardableResult
   public mutating func clip(norm limit: Double) -> Tensor {
     let total = norm
-    let factor = minimum(Tensor(limit) / (total + 1e-6), Tensor(1))
+    let factor = minimum(limit / (total + 1e-6), 1)
     values = values.map { $0.map { $0 * factor.converted(to: $0.elementType) } }
     return total
+  }
+
+  /// Scales each gradient so that its own norm is at most `limit`: g · limit / max(‖g‖, limit).
+  public mutating func clip(eachNorm limit: Double) {
+    self = map { g in
+      let wide = g.converted(to: g.elementType == .float64 ? .float64 : .float32)
+      return g * (limit / maximum(sqrt(square(wide).sum()), limit)).converted(to: g.elementType)
+    }
   }
 
   /// Limits every element to −limit … limit.
@@ -57,6 +67,12 @@ public struct Gradients: Sendable {
 
   /// Whether no gradient holds a NaN or an infinity.
   public var isFinite: Bool { values.allSatisfy { $0.map { isAllFinite($0.array) } ?? true } }
+
+  /// ``isFinite`` as a tensor, bool [], which compiled functions may use.
+  public var allFinite: Tensor {
+    let each = values.compactMap { $0 }.map { ApusTensor.isFinite($0).all() }
+    return each.isEmpty ? Tensor(true) : each.dropFirst().reduce(each[0], .&)
+  }
 
   /// Sums, for accumulation over several batches; both sides must be of the same variables.
   public static func + (a: Gradients, b: Gradients) -> Gradients {
@@ -93,7 +109,7 @@ extension Tensor {
     let table = backward(
       from: [(self, seed(cotangent))], requested: requested, createGraph: createGraph, releasing: releasingHistory && !createGraph
     )
-    return Gradients(variables: variables, values: variables.map { table.gradient(of: $0.leaf) })
+    return Gradients(variables: variables, values: variables.map { v in table.gradient(of: v.leaf).map(v.hooked) })
   }
 
   fileprivate func seed(_ cotangent: Tensor?) -> Tensor {

@@ -14,6 +14,27 @@ public func profile<R, E>(_ body: () throws(E) -> R) throws(E) -> (result: R, pr
   return (result, Profile(profiler.events))
 }
 
+/// Counts what this thread computes while a function runs.
+package final class WorkMeter {
+  private let profiler = Profiler()
+  private var counted = 0
+
+  package init() {}
+
+  /// - Parameter onRead: told of each variable whose value is read.
+  package func noting<R, E>(onRead: @escaping (Variable) -> Void, _ body: () throws(E) -> R) throws(E) -> R {
+    profiler.onRead = { if let variable = $0 as? Variable { onRead(variable) } }
+    defer { profiler.onRead = nil }
+    return try profiler.noting(body)
+  }
+
+  /// The multiplications and additions since the last look, by the direct formula.
+  package func flops() -> Double {
+    defer { counted = profiler.events.count }
+    return profiler.events[counted...].reduce(0) { $0 + $1.work.flops }
+  }
+}
+
 /// Kernel calls with their times, and what they amount to.
 public struct Profile: Sendable {
   public struct Event: Sendable {

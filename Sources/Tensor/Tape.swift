@@ -232,7 +232,7 @@ private final class ReleaseQueue {
 }
 
 /// Whether operations are being remembered on this thread.
-@inlinable var isRecording: Bool { apus_thread().pointee.recording_disabled == 0 }
+@inlinable package var isRecording: Bool { apus_thread().pointee.recording_disabled == 0 }
 
 /// Runs `body` without remembering operations for gradients.
 public func withoutGradient<R, E>(_ body: () throws(E) -> R) throws(E) -> R {

@@ -20,9 +20,32 @@ public class Variable: @unchecked Sendable {
     var isTrainable: Bool
     /// Counts the values so far.
     var version: UInt64 = 0
-    /// The value's own memory is being written: whoever reads waits for ``assign(_:)``.
+    /// The value's own memory is being written: whoever reads waits for ``assign(_:)``. Also while it is computed.
     var isChanging = false
+    /// What the value is computed by, where it is not kept but made of other variables.
+    var computation: Computation?
+    var gradientHooks: [(id: Int, hook: GradientHook)] = []
   }
+
+  /// A value made of other variables whenever it is read, such as a normalized weight.
+  package struct Computation: @unchecked Sendable {
+    let value: () -> Tensor
+    let assign: (Tensor) -> Void
+
+    /// - Parameters:
+    ///   - value: the value, with its history.
+    ///   - assign: changes the other variables so that the value becomes the given one.
+    package init(value: @escaping () -> Tensor, assign: @escaping (Tensor) -> Void) {
+      (self.value, self.assign) = (value, assign)
+    }
+  }
+
+  private struct GradientHook: @unchecked Sendable {
+    let change: (Tensor) -> Tensor?
+  }
+
+  /// How many hooks there are on variables' gradients; nobody looks further while it is zero.
+  private static let hookCount = Atomic<Int>(0)
 
   private let state: Lock<State>
   /// Where this variable's gradient arrives; the same for every value it has had.
@@ -45,11 +68,17 @@ public class Variable: @unchecked Sendable {
   public final var value: Tensor {
     get {
       if let trace = Trace.active {
+        if let computation { return computed(by: computation) }
         let tensor = trace.read(self)
-        return isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor
+        return ParameterPrecision.applied(
+          isTrainable && tensor.handle.node !== leaf ? tensor.tracked(by: leaf) : tensor, of: self)
       }
+      if let profiler = Profiler.active { profiler.onRead?(self) }
       while true {
-        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) { return tensor }
+        if let tensor = state.withLock({ $0.isChanging ? nil : $0.tensor }) {
+          return ParameterPrecision.applied(tensor, of: self)
+        }
+        if let computation { return computed(by: computation) }
         sched_yield()
       }
     }
@@ -57,6 +86,7 @@ public class Variable: @unchecked Sendable {
       guard newValue.type == leaf.resultType else {
         stop("variable\(name.isEmpty ? "" : " " + name) holds \(leaf.resultType), not \(newValue.type)")
       }
+      if let computation { return computation.assign(newValue) }
       if let trace = Trace.active { return trace.write(self, newValue) }
       guard newValue.isConcrete else {
         stop("\(self) is given a value that is not computed yet, outside of its compiled function")
@@ -69,10 +99,31 @@ public class Variable: @unchecked Sendable {
     }
   }
 
+  /// What the value is computed by, if it is. Set to nil, the variable keeps the value it has.
+  package final var computation: Computation? {
+    get { state.withLock { $0.computation } }
+    set {
+      let last = newValue == nil && computation != nil ? untraced { withoutGradient { value } } : nil
+      state.withLock {
+        $0.computation = newValue
+        $0.isChanging = newValue != nil
+      }
+      if let last { value = last }
+    }
+  }
+
+  /// In mixed precision the other variables are read as they are, and the value is converted.
+  private func computed(by computation: Computation) -> Tensor {
+    if ParameterPrecision.scopes.load(ordering: .relaxed) == 0 { return computation.value() }
+    let value = ParameterPrecision.$type.withValue(nil) { computation.value() }
+    return ParameterPrecision.applied(value, of: self)
+  }
+
   /// The present value and its number: another number may be another content.
   final var versionedTensor: (tensor: Tensor, version: UInt64) {
     while true {
       if let found = state.withLock({ $0.isChanging ? nil : ($0.tensor, $0.version) }) { return found }
+      if let computation { return (computed(by: computation), 0) }
       sched_yield()
     }
   }
@@ -101,7 +152,10 @@ public class Variable: @unchecked Sendable {
   /// Memory for the next value: the present one's if nobody else sees it, so that updates happen in place.
   /// The caller writes all of it and assigns the array with ``assign(_:)``; until then others who read the value wait.
   package final func arrayForUpdate() -> (current: CPUArray, next: CPUArray) {
-    state.withLock { state in
+    if computation != nil {
+      stop("\(self) is computed from other parameters; train these (they are among the module's parameters)")
+    }
+    return state.withLock { state in
       let unique = isKnownUniquelyReferenced(&state.tensor.handle) && state.tensor.handle.ownsDenseMemory()
       let current = state.tensor.array
       if unique && current.isRowMajor {
@@ -114,6 +168,66 @@ public class Variable: @unchecked Sendable {
   }
 
   package final func assign(_ array: CPUArray) { value = Tensor(array: array) }
+}
+
+// MARK: Hooks
+
+extension Variable {
+  /// Calls `hook` with each gradient by this variable before it is given out: `loss.gradients(for:)`, an optimizer's step.
+  ///
+  /// What the hook returns takes the gradient's place; nil leaves it as it is. A compiled function takes up the hooks that are
+  /// there when it is traced. (PyTorch's `Tensor.register_hook` on a parameter.)
+  @discardableResult
+  public final func registerHook(_ hook: @escaping (_ gradient: Tensor) -> Tensor?) -> HookHandle {
+    Variable.hookCount.add(1, ordering: .relaxed)
+    let wrapped = GradientHook(change: hook)
+    let number = state.withLock { state -> Int in
+      let number = (state.gradientHooks.last?.id ?? 0) + 1
+      state.gradientHooks.append((number, wrapped))
+      return number
+    }
+    return HookHandle { [weak self] in
+      Variable.hookCount.subtract(1, ordering: .relaxed)
+      guard let self else { return }
+      self.state.withLock { state in state.gradientHooks.removeAll { $0.id == number } }
+    }
+  }
+
+  /// The gradient after the hooks.
+  final func hooked(_ gradient: Tensor) -> Tensor {
+    if Variable.hookCount.load(ordering: .relaxed) == 0 { return gradient }
+    var gradient = gradient
+    for hook in state.withLock({ $0.gradientHooks.map(\.hook) }) {
+      guard let changed = hook.change(gradient) else { continue }
+      guard changed.type == gradient.type else {
+        stop("a hook made a gradient \(changed.type) of the gradient \(gradient.type) by \(self)")
+      }
+      gradient = changed
+    }
+    return gradient
+  }
+}
+
+/// What removes a hook. A hook stays if its handle is forgotten.
+public final class HookHandle: @unchecked Sendable {
+  private let isRemoved = Atomic<Bool>(false)
+  private let take: () -> Void
+
+  package init(_ take: @escaping () -> Void) { self.take = take }
+
+  /// Takes the hook away; once is enough.
+  public func remove() { if !isRemoved.exchange(true, ordering: .relaxed) { take() } }
+}
+
+extension Tensor {
+  /// The same tensor; the gradient that arrives here is handed to `hook`, and what it returns goes on in its place (nil: as it is).
+  ///
+  /// ```swift
+  /// let h = encoder(x).withGradientHook { print($0.norm()); return nil }
+  /// ```
+  public func withGradientHook(_ hook: @escaping (_ gradient: Tensor) -> Tensor?) -> Tensor {
+    customGradient(self, name: "withGradientHook") { x in (x, { hook($0) ?? $0 }) }
+  }
 }
 
 /// A variable that is trained.

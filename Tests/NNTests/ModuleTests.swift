@@ -191,35 +191,35 @@ final class Small: Module, Layer {
     }
     #expect(
       net.summary(input: [1, 28, 28]).description == """
-           type       output          parameters
-        ────────────────────────────────────────
-        0  Conv2d     [1, 4, 26, 26]          40
+           type       output          parameters   bytes  multiply-adds
+        ───────────────────────────────────────────────────────────────
+        0  Conv2d     [1, 4, 26, 26]          40     160         24,336
         1  ReLU       [1, 4, 26, 26]
         2  MaxPool2d  [1, 4, 13, 13]
         3  Flatten    [1, 676]
-        4  Linear     [1, 10]              6,770
-        ────────────────────────────────────────
-        6,810 parameters (all trainable), 27.2 kB
+        4  Linear     [1, 10]              6,770  27,080          6,760
+        ───────────────────────────────────────────────────────────────
+        6,810 parameters (all trainable), 27.2 kB, 31,096 multiply-adds
         """)
     let model = Small()
     model.stem.freeze()
     let summary = model.summary(input: [1, 6, 6])
     #expect(
       summary.description == """
-                       type         output        parameters
-        ────────────────────────────────────────────────────────────
-                       Small                               1
+                       type         output        parameters  bytes  multiply-adds
+        ──────────────────────────────────────────────────────────────────────────────────
+                       Small                               1     16
         stem           Sequential   [1, 4, 4, 4]
-        stem.0         Conv2d       [1, 4, 4, 4]          40  frozen
-        stem.1         BatchNorm2d  [1, 4, 4, 4]           8  frozen
+        stem.0         Conv2d       [1, 4, 4, 4]          40    160            576  frozen
+        stem.1         BatchNorm2d  [1, 4, 4, 4]           8     72                 frozen
         stem.2         ReLU         [1, 4, 4, 4]
-        layers.0.conv  Conv2d       [1, 4, 4, 4]         144
-        layers.0.bn    BatchNorm2d  [1, 4, 4, 4]           8
-        layers.1.conv  Conv2d       [1, 4, 4, 4]         144
-        layers.1.bn    BatchNorm2d  [1, 4, 4, 4]           8
-        class_head     Linear       [1, 3]                15
-        ────────────────────────────────────────────────────────────
-        368 parameters (320 trainable, 48 not), 1.6 kB
+        layers.0.conv  Conv2d       [1, 4, 4, 4]         144    576          2,304
+        layers.0.bn    BatchNorm2d  [1, 4, 4, 4]           8     72
+        layers.1.conv  Conv2d       [1, 4, 4, 4]         144    576          2,304
+        layers.1.bn    BatchNorm2d  [1, 4, 4, 4]           8     72
+        class_head     Linear       [1, 3]                15     60             12
+        ──────────────────────────────────────────────────────────────────────────────────
+        368 parameters (320 trainable, 48 not), 1.6 kB, 5,196 multiply-adds
         """)
     #expect(summary.parameterCount == model.parameters.reduce(0) { $0 + $1.shape.elementCount })
     #expect(summary.byteCount == model.variables.reduce(0) { $0 + $1.shape.elementCount * $1.elementType.byteSize })

@@ -26,8 +26,7 @@ struct Bench: ParsableCommand {
   @Flag(help: "Print one line of JSON.")
   var json = false
 
-  @Option(help: "Write a Chrome trace of one step to this file, and print a table by kernel.")
-  var profile: String?
+  @OptionGroup var profiling: Profiling
 
   @Option(help: "Of an artifact: which of its functions.")
   var signature: String?
@@ -70,7 +69,7 @@ struct Bench: ParsableCommand {
       print(json ? peak.json : peak.text)
       return
     }
-    if let profile { return try writeProfile(workload, profile) }
+    if profiling.path != nil { return try profile(workload) }
     let report = measure(workload)
     print(json ? report.json : report.text)
   }
@@ -80,17 +79,13 @@ struct Bench: ParsableCommand {
   }
 
   /// The last of a few steps, kernel by kernel.
-  private func writeProfile(_ workload: Workload, _ path: String) throws {
+  private func profile(_ workload: Workload) throws {
     let step = workload.build(compiled ? .compiled : .eager)
     for _ in 0..<2 { step() }
     Workload.reports.store(true, ordering: .relaxed)
     step()
     Workload.reports.store(false, ordering: .relaxed)
-    let found = ApusTensor.profile(step).profile
-    let peak = Profile.measuredPeak()
-    try AtomicFile.write(to: path) { try $0.write(found.chromeTrace(peak: peak)) }
-    print(found.table(peak: peak))
-    print("measured peak \(decimals(peak, 1)) GFLOP/s; trace in \(path)")
+    try profiling(step)
   }
 
   private func measure(_ workload: Workload) -> Report {

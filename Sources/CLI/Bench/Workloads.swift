@@ -54,7 +54,7 @@ struct Workload: Sendable {
 
   static let all: [Workload] =
     [Workload(operation: "peak", items: 1, unit: "", build: { {} })] + overhead + rows + products + quantized + convolutions
-    + training
+    + training + trainerOverhead + optimizers
     + inference + decoding
 }
 

@@ -67,4 +67,11 @@ struct ContractionKernel: Kernel {
     default: preconditionFailure("\(name) is not a contraction")
     }
   }
+
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int {
+    let bytes = Scratch.bytes(operation, inputs, out)
+    guard packed != nil else { return bytes }
+    if case .convolution = operation { return 0 }
+    return bytes / 2  // the left side alone
+  }
 }

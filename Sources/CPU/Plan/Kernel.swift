@@ -10,11 +10,14 @@ protocol Kernel: Sendable {
   func canOverwrite(_ i: Int, _ result: Int) -> Bool
   /// Whether it only reads its operands and writes its results, so that it may run beside others.
   var isPure: Bool { get }
+  /// The bytes it borrows while it runs.
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int
 }
 
 extension Kernel {
   func canOverwrite(_ i: Int, _ result: Int) -> Bool { false }
   var isPure: Bool { true }
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int { 0 }
 }
 
 /// Any operation, as eager execution runs it.
@@ -24,6 +27,7 @@ struct OperationKernel: Kernel {
   func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) { try CPU.run(operation, inputs, out) }
 
   var isPure: Bool { operation.functions.isEmpty && !operation.hasCustomCall }
+  func scratch(_ inputs: [CPUArray], _ out: [CPUArray]) -> Int { Scratch.bytes(operation, inputs, out) }
 
   func canOverwrite(_ i: Int, _ result: Int) -> Bool {
     switch operation {
@@ -49,6 +53,31 @@ struct OperationKernel: Kernel {
       false
     }
   }
+}
+
+/// Control flow whose functions are plans of their own.
+struct ControlFlowKernel: Kernel {
+  let operation: Operation
+  /// As ``Operation/functions`` has them.
+  let plans: [Plan]
+  let types: [TensorType]
+  var name: String { operation.name }
+
+  init(_ operation: Operation, types: [TensorType], exact: Bool) {
+    self.operation = operation
+    self.types = types
+    plans = operation.functions.map { Plan($0.graph, exact: exact) }
+  }
+
+  func run(_ inputs: [CPUArray], _ out: [CPUArray]) throws(ExecutionError) {
+    let results = try CPU.controlFlow(operation, inputs, types) { i, operands throws(ExecutionError) in try plans[i].run(operands)
+    }
+    for (array, result) in zip(out, results.unsafelyUnwrapped) { array.assign(result) }
+  }
+
+  var isPure: Bool { false }
+  /// What the plans keep between runs.
+  var keptBytes: Int { plans.reduce(0) { $0 + $1.memory.arena + $1.memory.stable + $1.memory.bodies } }
 }
 
 /// An optimizer's step of many small parameters.

@@ -29,6 +29,7 @@ public final class Plan: Sendable {
     var inputs: [Operand]
     var out: [Operand]
     let work: Work
+    var scratch: Int { kernel.scratch(inputs.map(\.layout), out.map(\.layout)) }
   }
 
   /// What the plan needs, in bytes.
@@ -37,14 +38,20 @@ public final class Plan: Sendable {
     public var arena: Int
     /// Values computed once.
     public var stable: Int
+    /// What the plans of functions inside, such as a loop's body, keep.
+    public var bodies: Int
+    /// The most that kernels borrow while they run, about.
+    public var scratch: Int
     public var inputs: Int
     /// Without those that are written over an input.
     public var results: Int
-    public var total: Int { arena + stable + inputs + results }
+    public var total: Int { arena + stable + bodies + scratch + inputs + results }
 
     public var description: String {
       func mb(_ bytes: Int) -> String { "\((Double(bytes) / 1e5).rounded() / 10) MB" }
-      return "arena \(mb(arena)), computed once \(mb(stable)), inputs \(mb(inputs)), results \(mb(results))"
+      let inside = bodies == 0 ? "" : ", functions inside \(mb(bodies))"
+      return
+        "arena \(mb(arena)), computed once \(mb(stable))\(inside), scratch \(mb(scratch)), inputs \(mb(inputs)), results \(mb(results))"
     }
   }
 
@@ -99,6 +106,8 @@ public final class Plan: Sendable {
     func bytes(_ types: [TensorType]) -> Int { types.reduce(0) { $0 + $1.shape.elementCount * $1.elementType.byteSize } }
     memory = Memory(
       arena: plan.byteCount, stable: bytes(builder.stableGraph.outputTypes + builder.preparations.map(\.form.type)),
+      bodies: builder.steps.reduce(0) { $0 + (($1.kernel as? ControlFlowKernel)?.keptBytes ?? 0) },
+      scratch: builder.waves.reduce(0) { most, wave in max(most, wave.reduce(0) { $0 + builder.steps[$1].scratch }) },
       inputs: bytes(builder.graph.inputTypes),
       results: bytes(zip(builder.graph.outputTypes, builder.donors).filter { $1 == nil }.map(\.0)))
   }

@@ -17,6 +17,7 @@ struct PlanBuilder {
   private var lastUse: [Int] = []
   /// Values that share a buffer with an input through donation: result index by input.
   private let donations: [Int: Int]
+  private let exact: Bool
 
   /// - Parameters:
   ///   - stable: inputs that seldom change, such as weights in inference: what depends on them alone is computed once.
@@ -24,6 +25,7 @@ struct PlanBuilder {
   ///   - exact: whether results are the bits of the operations one by one, so far as kernels allow.
   init(_ source: Graph, stable: Set<Int>, donations: [Int: Int], exact: Bool) {
     self.donations = donations
+    self.exact = exact
     graph = simplified(source)
     if !exact { graph = withMatchedKernels(graph) }
     graph = withProductsAsRead(graph)
@@ -115,6 +117,13 @@ struct PlanBuilder {
         return lower(ContractionKernel(node.operation, operandCount: node.inputs.count), n, node, operands)
       }
     default: break
+    }
+    if !node.operation.functions.isEmpty {
+      let kernel = ControlFlowKernel(node.operation, types: types, exact: exact)
+      // A plan's operands are row-major: copied here once, not in every round.
+      var inputs = operands
+      for i in inputs.indices where !inputs[i].layout.isRowMajor { inputs[i] = rowMajorCopy(node.inputs[i], inputs[i]) }
+      return add(kernel, n, node, inputs, types.map { CPUArray(abstract: $0) })
     }
     var inputs = operands
     for i in inputs.indices where !inputs[i].layout.isRowMajor && CPU.needsRowMajor(node.operation, i) {

@@ -267,6 +267,9 @@ extension OptimizerRule {
     var p = x[0]
     var g = maximize ? -x[1] : x[1]
     if decoupledWeightDecay { p = p * (1 - rate * decay) } else { g = g + p * decay }
+    // In float64: 1 − 0.999 in float32 has three digits.
+    let t = x[x.count - 1].convert(.float64)
+    func correction(_ beta: Double) -> Term { 1 - b.fill(beta, [], .float64).binary(.pow, t) }
     switch kind {
     case .sgd:
       guard momentum != 0 else { return [p - g * rate] }
@@ -276,9 +279,6 @@ extension OptimizerRule {
       let m = state(0) * beta1 + g * (1 - beta1)
       let v = state(1) * beta2 + g * g * (1 - beta2)
       let largest = amsgrad ? state(2).binary(.max, v) : v
-      // In float64: 1 − 0.999 in float32 has three digits.
-      let t = x[x.count - 1].convert(.float64)
-      func correction(_ beta: Double) -> Term { 1 - b.fill(beta, [], .float64).binary(.pow, t) }
       let stepSize = (option(0) / correction(beta1)).convert(type)
       let root = largest.unary(.sqrt) / correction(beta2).unary(.sqrt).convert(type)
       p = p - m / (root + epsilon) * stepSize
@@ -292,6 +292,40 @@ extension OptimizerRule {
       if momentum != 0 { results.append(buffer) }
       if centered { results.append(mean) }
       return results
+    case .adamax:
+      let m = state(0) * beta1 + g * (1 - beta1)
+      let largest = (state(1) * beta2).binary(.max, g.unary(.abs) + epsilon)
+      return [p - m / largest * (option(0) / correction(beta1)).convert(type), m, largest]
+    case .nadam:
+      let m = state(0) * beta1 + g * (1 - beta1)
+      let v = state(1) * beta2 + g * g * (1 - beta2)
+      let root = (v / correction(beta2).convert(type)).unary(.sqrt) + epsilon
+      func factor(_ t: Term) -> Term { (1 - b.fill(0.96, [], .float64).binary(.pow, t * momentum) * 0.5) * beta1 }
+      let (mu, next, product) = (factor(t), factor(t + 1), option(2))
+      let byGradient = (option(0) * (1 - mu) / (1 - product)).convert(type)
+      let byMoment = (option(0) * next / (1 - product * next)).convert(type)
+      return [p - g / root * byGradient - m / root * byMoment, m, v]
+    case .radam:
+      let m = state(0) * beta1 + g * (1 - beta1)
+      let v = state(1) * beta2 + g * g * (1 - beta2)
+      let longest = 2 / (1 - beta2) - 1
+      let power = b.fill(beta2, [], .float64).binary(.pow, t)
+      let length = longest - t * power * 2 / (1 - power)
+      let rectifier = ((length - 4) * (length - 2) * longest / (length * ((longest - 4) * (longest - 2)))).unary(.sqrt)
+      let rate = option(0) / correction(beta1)
+      let adaptive = m / (v.unary(.sqrt) + epsilon) * (rate * (1 - power).unary(.sqrt) * rectifier).convert(type)
+      let isAdaptive = length.compare(.greater, length.like(5)).broadcast(x[0].shape)
+      return [p - b.select(isAdaptive, adaptive, m * rate.convert(type)), m, v]
+    case .adagrad:
+      let sum = state(0) + g * g
+      return [p - g / (sum.unary(.sqrt) + epsilon) * (option(0) / ((t - 1) * dampening + 1)).convert(type), sum]
+    case .adadelta:
+      let squares = state(0) * beta2 + g * g * (1 - beta2)
+      let change = (state(1) + epsilon).unary(.sqrt) / (squares + epsilon).unary(.sqrt) * g
+      return [p - change * rate, squares, state(1) * beta2 + change * change * (1 - beta2)]
+    case .lion:
+      let direction = (state(0) * beta1 + g * (1 - beta1)).unary(.sign)
+      return [p - direction * rate, state(0) * beta2 + g * (1 - beta2)]
     }
   }
 }

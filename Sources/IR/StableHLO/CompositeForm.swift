@@ -219,8 +219,9 @@ extension Composite {
       self =
         name.hasSuffix("Gradient")
         ? .recurrentSequenceGradient(sequence) : .recurrentSequence(sequence, keeps: try a.bool("keeps"))
-    case "sgdStep", "adamStep", "rmspropStep":
-      var rule = OptimizerRule(name == "sgdStep" ? .sgd : name == "adamStep" ? .adam : .rmsprop)
+    case _ where name.hasSuffix("Step"):
+      guard let kind = OptimizerRule.Kind(rawValue: String(name.dropLast(4))) else { return nil }
+      var rule = OptimizerRule(kind)
       rule.momentum = try a.double("momentum")
       rule.dampening = try a.double("dampening")
       rule.beta1 = try a.double("beta1")

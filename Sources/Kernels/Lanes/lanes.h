@@ -48,6 +48,12 @@ typedef struct {
   void (*sgd)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
   void (*adam)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
   void (*rmsprop)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*adamax)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*nadam)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*radam)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*adagrad)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*adadelta)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
+  void (*lion)(const apus_optimizer_tensor *tensor, const apus_optimizer_options *options, int64_t start, int64_t n);
   // Rows of attention.c; see attention.inc.
   void (*attention_weights)(void *scores, const void *mask, int64_t n, int64_t visible, double scale, void *max, void *sum,
                             void *values, int64_t width);

@@ -37,12 +37,8 @@ static void run(void (*step)(const apus_optimizer_tensor *, const apus_optimizer
   apus_deallocate(first, bytes);
 }
 
-void apus_sgd_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options) {
-  run(apus_current_lanes()->fused[type == APUS_F64].sgd, count, tensors, options);
-}
-void apus_adam_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options) {
-  run(apus_current_lanes()->fused[type == APUS_F64].adam, count, tensors, options);
-}
-void apus_rmsprop_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options) {
-  run(apus_current_lanes()->fused[type == APUS_F64].rmsprop, count, tensors, options);
-}
+#define STEP(name) \
+  void apus_##name##_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options) { \
+    run(apus_current_lanes()->fused[type == APUS_F64].name, count, tensors, options); \
+  }
+STEP(sgd) STEP(adam) STEP(rmsprop) STEP(adamax) STEP(nadam) STEP(radam) STEP(adagrad) STEP(adadelta) STEP(lion)

@@ -66,6 +66,7 @@ typedef struct {
   void *tracer;                // the active tracer (compile, export), unretained
   void *profiler;              // where kernel calls are noted (profile), unretained
   void *release_queue;         // tape nodes that wait for release, see Tape.swift
+  void *running;               // the module whose call is running, for messages, unretained
 } apus_thread_state;
 extern _Thread_local apus_thread_state apus_thread_state_storage;
 static inline apus_thread_state *apus_thread(void) { return &apus_thread_state_storage; }
@@ -73,6 +74,7 @@ static inline apus_thread_state *apus_thread(void) { return &apus_thread_state_s
 // ---- What this machine can do: the yardsticks of `apus bench peak` ------------------------------
 // float32 multiply-adds, each 2 operations: the best of many rounds of some 10 ms, and (where it is wanted) their median.
 double apus_measure_fma_gflops(int threads, double seconds, double *median);
+double apus_measure_read_gbps(int threads, size_t bytes, double seconds);    // bytes read and summed, 10^9 per second
 double apus_measure_copy_gbps(int threads, size_t bytes, double seconds);    // bytes read plus bytes written, 10^9 per second
 
 #ifdef __cplusplus

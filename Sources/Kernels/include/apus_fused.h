@@ -63,8 +63,9 @@ typedef struct {
   const void *parameter, *gradient;
   void *parameter_out;
   // SGD: momentum buffer. Adam: first moment, second moment, largest second moment (amsgrad).
-  // RMSprop: square average, momentum buffer, gradient average (centered). NULL input = first step (zeros;
-  // SGD's first momentum buffer is the gradient itself). Unused ones are NULL.
+  // RMSprop: square average, momentum buffer, gradient average (centered). NAdam, RAdam: first and second moment.
+  // Adamax: first moment, largest gradient. Adagrad: sum of squares. Adadelta: average of squares, of squared changes.
+  // Lion: momentum. NULL input = first step (zeros; SGD's first momentum buffer is the gradient itself). Unused ones are NULL.
   const void *state[3];
   void *state_out[3];
 } apus_optimizer_tensor;
@@ -72,15 +73,22 @@ typedef struct {
 typedef struct {
   double learning_rate, weight_decay;
   double gradient_scale;                 // gradients are multiplied by this first (clipping); 1 = as they are
-  double momentum, dampening;            // SGD, RMSprop (momentum)
-  double beta1, beta2, epsilon;          // Adam; RMSprop's alpha is beta2
-  int64_t step;                          // Adam: 1 for the first step
-  bool nesterov, decoupled_weight_decay /* AdamW */, amsgrad, centered, maximize;
+  double momentum, dampening;            // SGD, RMSprop (momentum); NAdam's momentum decay; Adagrad's learning rate decay
+  double beta1, beta2, epsilon;          // Adam; RMSprop's alpha and Adadelta's rho are beta2
+  double mu_product;                     // NAdam: the product of the momentum factors of all steps, this one too
+  int64_t step;                          // Adam …: 1 for the first step
+  bool nesterov, decoupled_weight_decay /* AdamW, NAdam, RAdam, Lion */, amsgrad, centered, maximize;
 } apus_optimizer_options;
 
 void apus_sgd_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
 void apus_adam_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
 void apus_rmsprop_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_adamax_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_nadam_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_radam_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_adagrad_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_adadelta_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
+void apus_lion_step(int type, int64_t count, const apus_optimizer_tensor *tensors, const apus_optimizer_options *options);
 
 #ifdef __cplusplus
 }

@@ -10,7 +10,7 @@ import ApusTensor
 public class BatchNormLayer: Module, Layer {
   public let epsilon: Double
   /// How much of the running statistics is replaced by each batch's; nil: their plain average over all batches.
-  public let momentum: Double?
+  public internal(set) final var momentum: Double?
   public let affine, trackRunningStats: Bool
   private let ranks: ClosedRange<Int>
   private let elementType: ElementType?
@@ -53,27 +53,37 @@ public class BatchNormLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard ranks.contains(x.rank) else {
-      let expected = ranks.map(String.init).joined(separator: " or ")
+      let expected = ranks.count > 2 ? "\(ranks.lowerBound) or more" : ranks.map(String.init).joined(separator: " or ")
       stop("\(label): takes \(expected) dimensions [batch, channels, …], got shape \(x.shape)")
     }
     if channels == nil { untraced { build(x.shape[1], elementType ?? x.elementType) } }
     guard x.shape[1] == channels else {
       stop("\(label): the input of shape \(x.shape) has \(x.shape[1]) channels, expected \(channels!)")
     }
-    let weight = weight?.value ?? plain!.weight
-    let bias = bias?.value ?? plain!.bias
-    if !isTraining, let runningMean, let runningVar {
-      return recorded(
-        batchNorm(x, weight: weight, bias: bias, mean: runningMean.value, variance: runningVar.value, epsilon: epsilon))
+    return recorded {
+      let weight = weight?.value ?? plain!.weight
+      let bias = bias?.value ?? plain!.bias
+      if !isTraining, let runningMean, let runningVar {
+        return batchNorm(x, weight: weight, bias: bias, mean: runningMean.value, variance: runningVar.value, epsilon: epsilon)
+      }
+      let count = x.count / Swift.max(x.shape[1], 1)
+      if isTraining && count <= 1 {
+        stop("\(label): needs more than one value per channel in training, got an input of shape \(x.shape)")
+      }
+      let (y, mean, variance) = batchNorm(x, weight: weight, bias: bias, epsilon: epsilon)
+      if isTraining { withoutGradient { track(mean.detached(), variance.detached(), count) } }
+      return y
     }
-    let count = x.count / Swift.max(x.shape[1], 1)
-    if isTraining && count <= 1 {
-      stop("\(label): needs more than one value per channel in training, got an input of shape \(x.shape)")
-    }
-    let (y, mean, variance) = batchNorm(x, weight: weight, bias: bias, epsilon: epsilon)
-    if isTraining { withoutGradient { track(mean.detached(), variance.detached(), count) } }
-    return recorded(y)
+  }
+
+  /// The running statistics as they were at first: means 0, variances 1, no batches.
+  public final func resetRunningStats() {
+    guard let runningMean, let runningVar, let numBatchesTracked else { return }
+    runningMean.value = Tensor.zeros(runningMean.shape, runningMean.elementType)
+    runningVar.value = Tensor.ones(runningVar.shape, runningVar.elementType)
+    numBatchesTracked.value = Tensor(0)
   }
 
   private final func track(_ mean: Tensor, _ variance: Tensor, _ count: Int) {
@@ -148,4 +158,19 @@ public final class BatchNorm3d: BatchNormLayer {
     epsilon: Double = 1e-5, momentum: Double? = 0.1, affine: Bool = true, trackRunningStats: Bool = true,
     elementType: ElementType? = nil
   ) { super.init(5...5, nil, epsilon, momentum, affine, trackRunningStats, elementType) }
+}
+
+/// Batch normalization of [batch, channels, …] of any rank, under PyTorch's name for the one that shares its statistics among
+/// processes. A program of Apus is one process, so this is ``BatchNorm2d`` and its like.
+public final class SyncBatchNorm: BatchNormLayer {
+  public init(
+    _ channels: Int, epsilon: Double = 1e-5, momentum: Double? = 0.1, affine: Bool = true, trackRunningStats: Bool = true,
+    elementType: ElementType = .float32
+  ) { super.init(2...Shape.maxRank, channels, epsilon, momentum, affine, trackRunningStats, elementType) }
+
+  /// A layer that takes the number of its channels, and its element type if not given, from its first input.
+  public init(
+    epsilon: Double = 1e-5, momentum: Double? = 0.1, affine: Bool = true, trackRunningStats: Bool = true,
+    elementType: ElementType? = nil
+  ) { super.init(2...Shape.maxRank, nil, epsilon, momentum, affine, trackRunningStats, elementType) }
 }

@@ -71,6 +71,7 @@ public class ConvolutionLayer: Module, Layer {
   public final var inChannels: Int { weight.shape[1] * groups }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }

@@ -49,6 +49,7 @@ public class ConvolutionTransposeLayer: Module, Layer {
   public final var inChannels: Int { weight.shape[0] }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }

@@ -15,12 +15,15 @@ public class DropoutLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     if let rank, x.rank != rank { stop("\(label): takes \(rank) dimensions [batch, channels, …], got shape \(x.shape)") }
-    guard isTraining, probability > 0 else { return recorded(x) }
-    if probability == 1 { return recorded(x * 0) }
-    let shape = rank == nil ? x.shape : Shape(Array(x.shape[..<2]) + Array(repeating: 1, count: x.rank - 2))
-    let kept = Tensor.bernoulli(shape, probability: 1 - probability, generator: generator)
-    return recorded(x * (kept.converted(to: x.elementType) * (1 / (1 - probability))))
+    return recorded {
+      guard isTraining, probability > 0 else { return x }
+      if probability == 1 { return x * 0 }
+      let shape = rank == nil ? x.shape : Shape(Array(x.shape[..<2]) + Array(repeating: 1, count: x.rank - 2))
+      let kept = Tensor.bernoulli(shape, probability: 1 - probability, generator: generator)
+      return x * (kept.converted(to: x.elementType) * (1 / (1 - probability)))
+    }
   }
 
   override final var members: [Member] { [] }
@@ -33,17 +36,17 @@ public final class Dropout: DropoutLayer {
   public init(_ probability: Double = 0.5, generator: Generator = .default) { super.init("Dropout", nil, probability, generator) }
 }
 
-/// As ``Dropout``, for whole channels of [batch, channels, length].
+/// As ``Dropout``, for whole channels of [batch, channels, length] (Tompson et al. 2015; Keras's SpatialDropout1D).
 public final class Dropout1d: DropoutLayer {
   public init(_ probability: Double = 0.5, generator: Generator = .default) { super.init("Dropout1d", 3, probability, generator) }
 }
 
-/// As ``Dropout``, for whole channels of [batch, channels, height, width].
+/// As ``Dropout``, for whole channels of [batch, channels, height, width] (Keras's SpatialDropout2D).
 public final class Dropout2d: DropoutLayer {
   public init(_ probability: Double = 0.5, generator: Generator = .default) { super.init("Dropout2d", 4, probability, generator) }
 }
 
-/// As ``Dropout``, for whole channels of [batch, channels, depth, height, width].
+/// As ``Dropout``, for whole channels of [batch, channels, depth, height, width] (Keras's SpatialDropout3D).
 public final class Dropout3d: DropoutLayer {
   public init(_ probability: Double = 0.5, generator: Generator = .default) { super.init("Dropout3d", 5, probability, generator) }
 }

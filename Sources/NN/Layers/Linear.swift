@@ -42,6 +42,7 @@ public final class Linear: Module, Layer {
   public var inFeatures: Int { weight.shape[1] }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard let features = x.shape.last else { stop("\(label): takes […, features], got a scalar") }
     if weightIfBuilt == nil { untraced { build(features, elementType ?? x.elementType) } }
     let weight = weightIfBuilt!
@@ -88,11 +89,14 @@ public final class Embedding: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.elementType.isInteger else { stop("\(label): takes integers, got \(x.type)") }
-    let indices = x.converted(to: .int64)
-    var rows = apply(.gather(axis: 0), weight.value, indices)
-    if let paddingIndex { rows = `where`((indices .== paddingIndex).expanded(at: -1), rows.detached(), rows) }
-    return recorded(rows)
+    return recorded {
+      let indices = x.converted(to: .int64)
+      let rows = apply(.gather(axis: 0), weight.value, indices)
+      guard let paddingIndex else { return rows }
+      return `where`((indices .== paddingIndex).expanded(at: -1), rows.detached(), rows)
+    }
   }
 
   override var members: [Member] { Member.list(("weight", weight)) }
@@ -107,7 +111,7 @@ public final class Flatten: Module, Layer {
 
   public init(from: Int = 1, to: Int = -1) { (self.from, self.to) = (from, to) }
 
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(x.flattened(from: from, to: to)) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(received(x).flattened(from: from, to: to)) }
 
   override var members: [Member] { [] }
   override var arguments: String { from == 1 && to == -1 ? "" : "from: \(from), to: \(to)" }
@@ -121,6 +125,7 @@ public final class Unflatten: Module, Layer {
   public init(axis: Int, _ sizes: [Int]) { (self.axis, self.sizes) = (axis, sizes) }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     let i = axis < 0 ? axis + x.rank : axis
     guard (0..<x.rank).contains(i) else { stop("\(label): a tensor of shape \(x.shape) has no axis \(axis)") }
     let known = sizes.filter { $0 != -1 }.reduce(1, *)
@@ -139,6 +144,6 @@ public final class Unflatten: Module, Layer {
 /// The input as it is: what takes the place of a layer that is left out.
 public final class Identity: Module, Layer {
   public override init() {}
-  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(x) }
+  public func callAsFunction(_ x: Tensor) -> Tensor { recorded(received(x)) }
   override var members: [Member] { [] }
 }

@@ -38,6 +38,7 @@ public final class LayerNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     if shape == nil, let features = x.shape.last { untraced { build([features], elementType ?? x.elementType) } }
     let shape = checkedEnd(of: x, shape)
     return recorded(layerNorm(x, normalizedShape: shape, weight: weight?.value, bias: bias?.value, epsilon: epsilon))
@@ -89,6 +90,7 @@ public final class RMSNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     if shape == nil, let features = x.shape.last { untraced { build([features], elementType ?? x.elementType) } }
     let shape = checkedEnd(of: x, shape)
     let epsilon = epsilon ?? x.elementType.spacingAtOne
@@ -142,18 +144,19 @@ public final class GroupNorm: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank >= 2 else { stop("\(label): takes [batch, channels, …], got shape \(x.shape)") }
-    if channels == nil { build(x.shape[1], elementType ?? x.elementType) }
+    if channels == nil { untraced { build(x.shape[1], elementType ?? x.elementType) } }
     guard x.shape[1] == channels else {
       stop("\(label): the input of shape \(x.shape) has \(x.shape[1]) channels, expected \(channels!)")
     }
-    let size = x.shape[1...].reduce(1, *) / groups
-    var y = layerNorm(x.reshaped([x.shape[0], groups, size]), normalizedShape: [size], epsilon: epsilon).reshaped(x.shape)
-    if let weight, let bias {
+    return recorded {
+      let size = x.shape[1...].reduce(1, *) / groups
+      let y = layerNorm(x.reshaped([x.shape[0], groups, size]), normalizedShape: [size], epsilon: epsilon).reshaped(x.shape)
+      guard let weight, let bias else { return y }
       let perChannel = Shape([x.shape[1]] + Array(repeating: 1, count: x.rank - 2))
-      y = y * weight.value.reshaped(perChannel) + bias.value.reshaped(perChannel)
+      return y * weight.value.reshaped(perChannel) + bias.value.reshaped(perChannel)
     }
-    return recorded(y)
   }
 
   override var members: [Member] { Member.list(("weight", weight), ("bias", bias)) }

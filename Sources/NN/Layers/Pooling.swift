@@ -21,6 +21,7 @@ public class PoolingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == kernelSize.count + 2 else {
       stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }
@@ -33,6 +34,16 @@ public class PoolingLayer: Module, Layer {
         avgPool(x, kernelSize: kernelSize, stride: stride, padding: padding, ceilMode: ceilMode, countIncludePad: countIncludePad)
       )
     }
+  }
+
+  fileprivate final func maxima(_ x: Tensor) -> (output: Tensor, indices: Tensor) {
+    guard x.rank == kernelSize.count + 2 else {
+      stop("\(label): takes \(kernelSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
+    }
+    return recorded(
+      all: {
+        maxPoolWithIndices(x, kernelSize: kernelSize, stride: stride, padding: padding, dilation: dilation, ceilMode: ceilMode)
+      }, \.output.shape)
   }
 
   override final var members: [Member] { [] }
@@ -58,6 +69,7 @@ public class AdaptivePoolingLayer: Module, Layer {
   }
 
   public final func callAsFunction(_ x: Tensor) -> Tensor {
+    let x = received(x)
     guard x.rank == outputSize.count + 2 else {
       stop("\(label): takes \(outputSize.count + 2) dimensions [batch, channels, …], got shape \(x.shape)")
     }
@@ -75,6 +87,9 @@ public final class MaxPool1d: PoolingLayer {
     _ kernelSize: some SpatialSizes, stride: (any SpatialSizes)? = nil, padding: some SpatialSizes = 0,
     dilation: some SpatialSizes = 1, ceilMode: Bool = false
   ) { super.init("MaxPool1d", 1, .max, kernelSize, stride, padding, dilation, ceilMode) }
+
+  /// The maxima and where they were found: positions in the flattened spatial dimensions of a channel, for ``MaxUnpool1d``.
+  public func withIndices(_ x: Tensor) -> (output: Tensor, indices: Tensor) { maxima(x) }
 }
 
 /// The mean of each window over 1 spatial dimension, [batch, channels, size…] → [batch, channels, size'…];
@@ -103,6 +118,9 @@ public final class MaxPool2d: PoolingLayer {
     _ kernelSize: some SpatialSizes, stride: (any SpatialSizes)? = nil, padding: some SpatialSizes = 0,
     dilation: some SpatialSizes = 1, ceilMode: Bool = false
   ) { super.init("MaxPool2d", 2, .max, kernelSize, stride, padding, dilation, ceilMode) }
+
+  /// The maxima and where they were found: positions in the flattened spatial dimensions of a channel, for ``MaxUnpool2d``.
+  public func withIndices(_ x: Tensor) -> (output: Tensor, indices: Tensor) { maxima(x) }
 }
 
 /// The mean of each window over 2 spatial dimensions, [batch, channels, size…] → [batch, channels, size'…];
@@ -131,6 +149,9 @@ public final class MaxPool3d: PoolingLayer {
     _ kernelSize: some SpatialSizes, stride: (any SpatialSizes)? = nil, padding: some SpatialSizes = 0,
     dilation: some SpatialSizes = 1, ceilMode: Bool = false
   ) { super.init("MaxPool3d", 3, .max, kernelSize, stride, padding, dilation, ceilMode) }
+
+  /// The maxima and where they were found: positions in the flattened spatial dimensions of a channel, for ``MaxUnpool3d``.
+  public func withIndices(_ x: Tensor) -> (output: Tensor, indices: Tensor) { maxima(x) }
 }
 
 /// The mean of each window over 3 spatial dimensions, [batch, channels, size…] → [batch, channels, size'…];

@@ -8,7 +8,8 @@ import ApusTensor
 ///   - weight: [classes], multiplied into each class's loss. The mean is then divided by the sum of the targets' weights.
 ///   - ignoreIndex: targets of this value count nothing, in the mean neither.
 ///   - labelSmoothing: the share of the target that is spread evenly over all classes (Szegedy et al. 2016).
-/// - Returns: a scalar; with `.none` one loss for each target.
+/// - Returns: a scalar; with `.none` one loss for each target. A label that names no class stops the program with its index;
+///   inside of a compiled function, where labels have no values while it is traced, when that runs.
 public func crossEntropy(
   _ input: Tensor, _ target: Tensor, weight: Tensor? = nil, ignoreIndex: Int = -100, reduction: Reduction = .mean,
   labelSmoothing: Double = 0
@@ -43,6 +44,9 @@ public func crossEntropy(
 
 /// The cross entropy of logits [batch, classes, …] with classes [batch, …] or probabilities [batch, classes, …]: their mean.
 public func crossEntropy(_ input: Tensor, _ target: Tensor) -> Tensor { crossEntropy(input, target, weight: nil) }
+public func crossEntropy(_ input: Tensor, _ target: Tensor, reduction: Reduction) -> Tensor {
+  crossEntropy(input, target, weight: nil, reduction: reduction)
+}
 
 /// −input[target], of logarithms of probabilities: PyTorch's `nll_loss`.
 ///
@@ -59,7 +63,7 @@ public func nllLoss(
   let labels = rows.checked(labels: target)
   rows.checkRange(labels, ignoreIndex)
   let valid = labels .!= ignoreIndex
-  let picked = apply(.takeAlong(axis: 1), rows.values, `where`(valid, labels, 0).expanded(at: 1)).squeezed(1)
+  let picked = rows.picked(labels, ignoreIndex)
   if let weight {
     let share = rows.weights(rows.checked(weight: weight), of: labels, ignoreIndex)
     return rows.reduce(`where`(valid, -picked * share, 0), reduction, by: { share.sum() })
@@ -67,10 +71,13 @@ public func nllLoss(
   return rows.reduce(`where`(valid, -picked, 0), reduction, by: { rows.counted(labels, ignoreIndex) })
 }
 
+public func nllLoss(_ input: Tensor, _ target: Tensor, reduction: Reduction) -> Tensor {
+  nllLoss(input, target, weight: nil, reduction: reduction)
+}
 public func nllLoss(_ input: Tensor, _ target: Tensor) -> Tensor { nllLoss(input, target, weight: nil) }
 
 /// Scores of classes as rows: [batch, classes, …] → [batch · …, classes].
-private struct ClassRows {
+struct ClassRows {
   let name: String
   let values: Tensor
   let classes: Int
@@ -78,19 +85,24 @@ private struct ClassRows {
   /// The input's shape without the classes.
   let targetShape: Shape
 
-  init(_ input: Tensor, _ name: String) {
+  /// - Parameter axis: where the classes are; nil: the second dimension, PyTorch's place, or the only one.
+  init(_ input: Tensor, _ name: String, axis: Int? = nil) {
     self.name = name
     guard input.rank > 0, input.elementType.isFloatingPoint else {
       stop("\(name): the input must be floating point [batch, classes, …], got \(input.type)")
     }
     inputShape = input.shape
-    let axis = input.rank == 1 ? 0 : 1
+    let place = axis ?? (input.rank == 1 ? 0 : 1)
+    guard (-input.rank..<input.rank).contains(place) else {
+      stop("\(name): an input of shape \(input.shape) has no axis \(place)")
+    }
+    let axis = place < 0 ? place + input.rank : place
     classes = input.shape[axis]
     var target = input.shape
     target.remove(at: axis)
     targetShape = target
     let rows: Shape = [target.elementCount, classes]
-    values = input.rank <= 2 ? input.reshaped(rows) : input.movedAxis(1, to: -1).reshaped(rows)
+    values = axis == input.rank - 1 ? input.reshaped(rows) : input.movedAxis(axis, to: -1).reshaped(rows)
   }
 
   /// int64 [rows].
@@ -112,8 +124,19 @@ private struct ClassRows {
   /// The weight of each label's class, zero where the label is ignored.
   func weights(_ weight: Tensor, of labels: Tensor, _ ignoreIndex: Int) -> Tensor {
     checkRange(labels, ignoreIndex)
-    let valid = labels .!= ignoreIndex
-    return `where`(valid, apply(.gather(axis: 0), weight, `where`(valid, labels, 0)), 0)
+    return `where`(labels .!= ignoreIndex, apply(.gather(axis: 0), weight, places(labels, ignoreIndex)), 0)
+  }
+
+  /// The value of each label's class: [rows]; anything where the label is ignored.
+  func picked(_ labels: Tensor, _ ignoreIndex: Int?) -> Tensor {
+    apply(.takeAlong(axis: 1), values, places(labels, ignoreIndex).expanded(at: 1)).squeezed(1)
+  }
+
+  /// Labels as indices. Indices count from the end where they are negative; a label that does is sent beyond the last class,
+  /// so that a compiled function, which cannot look at labels while it is traced, stops over it when it runs.
+  private func places(_ labels: Tensor, _ ignoreIndex: Int?) -> Tensor {
+    let places = `where`(labels .< 0, classes, labels)
+    return ignoreIndex.map { `where`(labels .!= $0, places, 0) } ?? places
   }
 
   /// How many labels are not ignored.
@@ -126,11 +149,12 @@ private struct ClassRows {
     case .mean: loss.sum() / count()
     case .sum: loss.sum()
     case .none: loss.reshaped(targetShape)
+    case .batchMean: loss.sum() / Double(targetShape.first ?? 1)
     }
   }
 
   /// Indexing counts negative numbers from the end; as a class they are a mistake.
-  func checkRange(_ labels: Tensor, _ ignoreIndex: Int) {
+  func checkRange(_ labels: Tensor, _ ignoreIndex: Int?) {
     guard labels.isConcrete else { return }
     for (i, label) in labels.elements(as: Int.self).enumerated() where label != ignoreIndex && !(0..<classes).contains(label) {
       stop("\(name): label \(label) at index \(i) names no class; there are \(classes)")

@@ -1,33 +1,5 @@
 import ApusTensor
 
-/// What becomes of the losses of single elements.
-public enum Reduction: Sendable {
-  /// Their mean: a scalar.
-  case mean
-  /// Their sum: a scalar.
-  case sum
-  /// They stay as they are.
-  case none
-
-  func callAsFunction(_ loss: Tensor) -> Tensor {
-    switch self {
-    case .mean: loss.mean()
-    case .sum: loss.sum()
-    case .none: loss
-    }
-  }
-}
-
-/// Two operands of a loss, of equal shape (broadcasting here is a mistake nearly always) and one floating point type.
-private func pair(_ input: Tensor, _ target: Tensor, _ name: String) -> (Tensor, Tensor) {
-  guard input.shape == target.shape else {
-    stop("\(name): the input has shape \(input.shape), the target \(target.shape); they must be the same")
-  }
-  guard input.elementType.isFloatingPoint else { stop("\(name): the input must be floating point, got \(input.type)") }
-  let type = ElementType.promote(input.elementType, target.elementType)
-  return (input.converted(to: type), target.converted(to: type))
-}
-
 /// (input − target)²; any shape, the same for both.
 public func mseLoss(_ input: Tensor, _ target: Tensor, reduction: Reduction) -> Tensor {
   let (x, t) = pair(input, target, "mseLoss")
@@ -93,6 +65,9 @@ public func binaryCrossEntropy(
   }
   return reduction(weighted(loss, weight, "binaryCrossEntropy"))
 }
+public func binaryCrossEntropy(_ input: Tensor, _ target: Tensor, reduction: Reduction) -> Tensor {
+  binaryCrossEntropy(input, target, weight: nil, reduction: reduction)
+}
 public func binaryCrossEntropy(_ input: Tensor, _ target: Tensor) -> Tensor {
   binaryCrossEntropy(input, target, weight: nil)
 }
@@ -117,18 +92,9 @@ public func binaryCrossEntropyWithLogits(
   loss = weighted(loss, weight, "binaryCrossEntropyWithLogits")
   return reduction(loss)
 }
+public func binaryCrossEntropyWithLogits(_ input: Tensor, _ target: Tensor, reduction: Reduction) -> Tensor {
+  binaryCrossEntropyWithLogits(input, target, weight: nil, reduction: reduction)
+}
 public func binaryCrossEntropyWithLogits(_ input: Tensor, _ target: Tensor) -> Tensor {
   binaryCrossEntropyWithLogits(input, target, weight: nil)
-}
-
-private func weighted(_ loss: Tensor, _ weight: Tensor?, _ name: String) -> Tensor {
-  guard let weight else { return loss }
-  return loss * checkedWeight(weight, loss, "weight", name)
-}
-
-private func checkedWeight(_ weight: Tensor, _ x: Tensor, _ what: String, _ name: String) -> Tensor {
-  guard Shape.broadcast(weight.shape, x.shape) == x.shape else {
-    stop("\(name): \(what) has shape \(weight.shape), which does not broadcast to the input's \(x.shape)")
-  }
-  return weight.converted(to: x.elementType)
 }

@@ -19,6 +19,8 @@ open class Module {
   private let trains = Atomic<Bool>(true)
   /// The path from the outermost module that has been asked for its parts; for messages.
   private(set) var path = ""
+  /// Hooks, regularizers, constraints and parametrizations; nil for most modules.
+  final var attachments: Attachments?
 
   public init() {}
 
@@ -51,6 +53,9 @@ open class Module {
       if isTracing { _ = decide(ObjectIdentifier(module), true) }
     }
   }
+
+  /// Sets the mode of this module alone.
+  final func setOwnMode(_ mode: Bool) { trains.store(mode, ordering: .relaxed) }
 
   /// Sets evaluation mode in this module and all modules in it.
   public final func eval() { train(false) }
@@ -127,24 +132,38 @@ open class Module {
   // MARK: For layers
 
   /// The module in messages: `conv1 (Conv2d(1, 32, kernelSize: 3))`.
-  final var label: String {
+  package final var label: String {
     let call = "\(type(of: self))(\(arguments))"
     return path.isEmpty ? call : "\(path) (\(call))"
   }
 
-  /// Hands on the output of a call, and its shape to ``summary(running:)`` if one is being made.
+  /// Hands on the output of a call. While it is computed, mistakes that stop the program name this module; its shape and the
+  /// multiply-adds go to the ``summary(running:)`` that is being made.
   ///
-  /// The layers do this by themselves; a module of your own may, to show an output shape in its row.
-  @inline(__always) public final func recorded(_ output: Tensor) -> Tensor {
-    if CallRecorder.count.load(ordering: .relaxed) > 0 { CallRecorder.current?.record(self, output.shape) }
-    return output
+  /// The layers do this by themselves; a module of your own may: `recorded(head(relu(x)))`.
+  @inline(__always) public final func recorded(_ output: @autoclosure () -> Tensor) -> Tensor { recorded(output) }
+
+  /// The same for an output that takes several statements.
+  @inline(__always) public final func recorded(_ output: () -> Tensor) -> Tensor { left(recorded(all: output, \.shape)) }
+
+  /// The same for outputs of another form.
+  @inline(__always) final func recorded<R>(all output: () -> R, _ shape: (R) -> Shape) -> R {
+    let outer = RunningCall.enter(self)
+    let recorder = CallRecorder.count.load(ordering: .relaxed) > 0 ? CallRecorder.current : nil
+    recorder?.enter(self)
+    let result = output()
+    recorder?.leave(self, shape(result))
+    RunningCall.leave(outer)
+    return result
   }
 }
+
+extension Module: NamedInMessages {}
 
 extension Module: CustomStringConvertible {
   /// The module and what is in it, as PyTorch prints it.
   public final var description: String {
-    let children = members.compactMap { member -> String? in
+    let children = parts.compactMap { member -> String? in
       guard case .module(let module) = member.value else { return nil }
       let lines = module.description.split(separator: "\n", omittingEmptySubsequences: false)
       return "  (\(member.name)): " + lines.joined(separator: "\n  ")

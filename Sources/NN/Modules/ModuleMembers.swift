@@ -33,7 +33,7 @@ struct Walk {
     defer { ancestors.removeLast() }
     modules.append((path, module))
     let prefix = path.isEmpty ? "" : path + "."
-    let members = module.members
+    let members = module.parts
     for member in members {
       if case .variable(let variable) = member.value { variables.append((prefix + member.name, variable)) }
     }

@@ -23,8 +23,8 @@ public final class Sequential: Module, Layer {
   }
 
   public func callAsFunction(_ x: Tensor) -> Tensor {
-    var x = x
-    for layer in layers { x = layer.recorded(layer(x)) }
+    var x = received(x)
+    for layer in layers { x = layer.invoked(x) }
     return recorded(x)
   }
 

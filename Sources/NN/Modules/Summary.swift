@@ -1,28 +1,6 @@
 import ApusTensor
-import Synchronization
 
-/// Notes the output shapes of modules while a summary is being made.
-final class CallRecorder: Sendable {
-  /// How many recorders there are; layers look no further while it is zero.
-  static let count = Atomic<Int>(0)
-  @TaskLocal static var current: CallRecorder?
-
-  private let outputs = Lock<[ObjectIdentifier: [Shape]]>([:])
-
-  func record(_ module: Module, _ shape: Shape) {
-    outputs.withLock { $0[ObjectIdentifier(module), default: []].append(shape) }
-  }
-
-  func shapes(of module: Module) -> [Shape] { outputs.withLock { $0[ObjectIdentifier(module)] ?? [] } }
-
-  func recording(_ body: () -> Void) {
-    CallRecorder.count.add(1, ordering: .relaxed)
-    defer { CallRecorder.count.subtract(1, ordering: .relaxed) }
-    CallRecorder.$current.withValue(self, operation: body)
-  }
-}
-
-/// A table of a model's modules: output shapes, parameters, memory. Print it.
+/// A table of a model's modules: output shapes, parameters, memory, work. Print it.
 public struct Summary: Sendable, CustomStringConvertible {
   public struct Row: Sendable {
     /// The path, such as `layer1.0.conv1`.
@@ -36,6 +14,11 @@ public struct Summary: Sendable, CustomStringConvertible {
     public let trainableCount: Int
     /// The bytes of its own parameters and other variables.
     public let byteCount: Int
+    /// The multiplications with an addition each of matrix products, convolutions and attention in its own calls, by the direct
+    /// formula, not counting those of modules in it. What runs elementwise is not counted.
+    public let multiplyAdds: Int
+    /// In a graph of layers, what its inputs come from.
+    public internal(set) var connectedTo: [String] = []
   }
 
   public let rows: [Row]
@@ -45,30 +28,45 @@ public struct Summary: Sendable, CustomStringConvertible {
   public var trainableCount: Int { rows.reduce(0) { $0 + $1.trainableCount } }
   /// Bytes of all parameters and other variables.
   public var byteCount: Int { rows.reduce(0) { $0 + $1.byteCount } }
+  /// All multiply-adds of the calls that were seen.
+  public var multiplyAdds: Int { rows.reduce(0) { $0 + $1.multiplyAdds } }
 
   public var description: String {
-    var table = [["", "type", "output", "parameters", ""]]
+    let hasWork = multiplyAdds > 0
+    var table = [["", "type", "output", "parameters", "bytes", hasWork ? "multiply-adds" : "", ""]]
+    func number(_ n: Int) -> String { n == 0 ? "" : grouped(n) }
     for row in rows {
-      let isFrozen = row.parameterCount > 0 && row.trainableCount == 0
+      let trained = row.trainableCount == row.parameterCount ? "" : row.trainableCount == 0 ? "frozen" : "partly frozen"
       table.append([
-        row.name, row.type, row.output?.description ?? "", row.parameterCount == 0 ? "" : grouped(row.parameterCount),
-        isFrozen ? "frozen" : "",
+        row.name, row.type, row.output?.description ?? "", number(row.parameterCount), number(row.byteCount),
+        number(row.multiplyAdds), trained,
       ])
     }
-    let widths = (0..<5).map { column in table.map { $0[column].count }.max() ?? 0 }
+    if !hasWork { for i in table.indices { table[i].remove(at: 5) } }
+    // In graphs, between the output and the numbers.
+    var numbers = 3
+    if rows.contains(where: { !$0.connectedTo.isEmpty }) {
+      numbers = 4
+      for (i, text) in (["connected to"] + rows.map { $0.connectedTo.joined(separator: ", ") }).enumerated() {
+        table[i].insert(text, at: 3)
+      }
+    }
+    let widths = table[0].indices.map { column in table.map { $0[column].count }.max() ?? 0 }
     var lines = table.map { row -> String in
       let cells = row.enumerated().map { i, text -> String in
         let space = String(repeating: " ", count: widths[i] - text.count)
-        return i == 3 ? space + text : text + space
+        return i >= numbers && i < row.count - 1 ? space + text : text + space
       }
       return String(cells.joined(separator: "  ").reversed().drop { $0 == " " }.reversed())
     }
-    let rule = String(repeating: "─", count: widths.reduce(6, +) + (widths[4] > 0 ? 2 : 0))
+    let gaps = 2 * (widths.count - (widths.last == 0 ? 2 : 1))
+    let rule = String(repeating: "─", count: widths.reduce(gaps, +))
     lines.insert(rule, at: 1)
     lines.append(rule)
     let fixed = parameterCount - trainableCount
     let trained = fixed == 0 ? "all trainable" : "\(grouped(trainableCount)) trainable, \(grouped(fixed)) not"
-    lines.append("\(grouped(parameterCount)) parameters (\(trained)), \(bytes(byteCount))")
+    let work = hasWork ? ", \(grouped(multiplyAdds)) multiply-adds" : ""
+    lines.append("\(grouped(parameterCount)) parameters (\(trained)), \(bytes(byteCount))\(work)")
     return lines.joined(separator: "\n")
   }
 
@@ -92,16 +90,17 @@ public struct Summary: Sendable, CustomStringConvertible {
 }
 
 extension Module {
-  /// The table of this module's parts, with the output shapes seen while `body` calls it (in evaluation mode, without gradients).
+  /// The table of this module's parts, with the output shapes and the multiply-adds seen while `body` calls it (in evaluation
+  /// mode, without gradients).
   public final func summary(running body: () -> Void = {}) -> Summary {
-    let recorder = CallRecorder()
+    let recorder = CallRecorder(self)
     evaluating { recorder.recording(body) }
     var seen: Set<ObjectIdentifier> = []
     var rows: [Summary.Row] = []
     _ = allPaths
     for (name, module) in namedModules {
       var (count, trainable, bytes, parts) = (0, 0, 0, 0)
-      let members = module.members
+      let members = module.parts
       for member in members {
         guard case .variable(let variable) = member.value else {
           parts += 1
@@ -114,20 +113,20 @@ extension Module {
         if variable.isTrainable { trainable += variable.shape.elementCount }
       }
       // The model itself, and what only holds other modules, have no row unless they show something of their own.
-      let shape = recorder.shapes(of: module).first
-      if (name.isEmpty && parts > 0 && bytes == 0) || (parts > 0 && bytes == 0 && shape == nil) { continue }
+      let shape = recorder.shape(of: module)
+      let work = recorder.multiplyAdds(of: module)
+      if parts > 0 && bytes == 0 && work == 0 && (name.isEmpty || shape == nil) { continue }
       rows.append(
         Summary.Row(
           name: name, type: String(describing: Swift.type(of: module)), output: shape, parameterCount: count,
-          trainableCount: trainable,
-          byteCount: bytes))
+          trainableCount: trainable, byteCount: bytes, multiplyAdds: work))
     }
     return Summary(rows: rows)
   }
 }
 
 extension Layer {
-  /// The table of this module's parts, with output shapes for a batch of one.
+  /// The table of this module's parts, with output shapes and multiply-adds for a batch of one.
   /// - Parameter input: the shape of one sample, without the batch dimension.
   public func summary(input: Shape, _ elementType: ElementType = .float32) -> Summary {
     summary { _ = self(Tensor.zeros(Shape([1] + Array(input)), elementType)) }

@@ -32,7 +32,7 @@ public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
     }
   }
 
-  override final func rule(_ o: AdamOptions) -> OptimizerRule {
+  override final func rule(_ o: AdamOptions) -> OptimizerRule? {
     var rule = OptimizerRule(.adam)
     rule.beta1 = o.beta1
     rule.beta2 = o.beta2
@@ -42,8 +42,6 @@ public class AdamOptimizer: GroupedOptimizer<AdamOptions> {
     rule.maximize = o.maximize
     return rule
   }
-
-  override final func schedule(_ o: AdamOptions) -> [Double] { [o.learningRate, o.weightDecay] }
 }
 
 /// Adam (Kingma and Ba 2015; PyTorch's formula), with weight decay in the gradient:

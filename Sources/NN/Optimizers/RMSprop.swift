@@ -47,7 +47,7 @@ public final class RMSprop: GroupedOptimizer<RMSpropOptions> {
     }
   }
 
-  override func rule(_ o: RMSpropOptions) -> OptimizerRule {
+  override func rule(_ o: RMSpropOptions) -> OptimizerRule? {
     var rule = OptimizerRule(.rmsprop)
     rule.momentum = o.momentum
     rule.beta2 = o.alpha
@@ -56,6 +56,4 @@ public final class RMSprop: GroupedOptimizer<RMSpropOptions> {
     rule.maximize = o.maximize
     return rule
   }
-
-  override func schedule(_ o: RMSpropOptions) -> [Double] { [o.learningRate, o.weightDecay] }
 }

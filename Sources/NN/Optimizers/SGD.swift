@@ -45,7 +45,7 @@ public final class SGD: GroupedOptimizer<SGDOptions> {
     }
   }
 
-  override func rule(_ o: SGDOptions) -> OptimizerRule {
+  override func rule(_ o: SGDOptions) -> OptimizerRule? {
     var rule = OptimizerRule(.sgd)
     rule.momentum = o.momentum
     rule.dampening = o.dampening
@@ -53,6 +53,4 @@ public final class SGD: GroupedOptimizer<SGDOptions> {
     rule.maximize = o.maximize
     return rule
   }
-
-  override func schedule(_ o: SGDOptions) -> [Double] { [o.learningRate, o.weightDecay] }
 }

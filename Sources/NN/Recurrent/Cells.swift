@@ -57,10 +57,10 @@ public class GatedCell: Module {
 
 /// One step of a simple recurrent layer: h' = tanh(W x + b + U h + c), or relu (Elman 1990); PyTorch's RNNCell.
 public final class RNNCell: GatedCell, RecurrentCell {
-  public let nonlinearity: Nonlinearity
+  public let nonlinearity: RecurrentNonlinearity
 
   public init(
-    _ inputSize: Int, _ hiddenSize: Int, bias: Bool = true, nonlinearity: Nonlinearity = .tanh,
+    _ inputSize: Int, _ hiddenSize: Int, bias: Bool = true, nonlinearity: RecurrentNonlinearity = .tanh,
     elementType: ElementType = .float32, generator: Generator = .default
   ) {
     self.nonlinearity = nonlinearity

@@ -16,6 +16,14 @@ public final class GRU: RecurrentLayer {
     super.init(3, inputSize, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, elementType, generator)
   }
 
+  /// A layer that takes its input size, and element type if not given, from its first input.
+  public init(
+    _ hiddenSize: Int, layers: Int = 1, bias: Bool = true, batchFirst: Bool = false, dropout: Double = 0,
+    bidirectional: Bool = false, elementType: ElementType? = nil, generator: Generator = .default
+  ) {
+    super.init(3, nil, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, elementType, generator)
+  }
+
   /// - Parameters:
   ///   - x: [steps, batch, input size], or with the first two exchanged if `batchFirst`.
   ///   - hidden: hidden states before the first step, [layers · directions, batch, hidden]; zeros if absent.

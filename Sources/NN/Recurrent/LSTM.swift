@@ -18,6 +18,14 @@ public final class LSTM: RecurrentLayer {
       4, inputSize, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, projSize: projSize, elementType, generator)
   }
 
+  /// A layer that takes its input size, and element type if not given, from its first input.
+  public init(
+    _ hiddenSize: Int, layers: Int = 1, bias: Bool = true, batchFirst: Bool = false, dropout: Double = 0,
+    bidirectional: Bool = false, projSize: Int = 0, elementType: ElementType? = nil, generator: Generator = .default
+  ) {
+    super.init(4, nil, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, projSize: projSize, elementType, generator)
+  }
+
   /// - Parameters:
   ///   - x: [steps, batch, input size], or with the first two exchanged if `batchFirst`.
   ///   - state: hidden states [layers · directions, batch, output size] and cells [layers · directions, batch, hidden] before the

@@ -1,14 +1,14 @@
 import ApusTensor
 
 /// What a simple recurrent layer applies to its gate.
-public enum Nonlinearity: String, Sendable { case tanh, relu }
+public enum RecurrentNonlinearity: String, Sendable { case tanh, relu }
 
 /// Simple recurrent layers over a sequence, one on another: h' = tanh(W x + b + U h + c), or relu (Elman 1990); PyTorch's RNN,
 /// Keras's SimpleRNN.
 ///
 /// Parameters: see ``RecurrentLayer``.
 public final class RNN: RecurrentLayer {
-  public let nonlinearity: Nonlinearity
+  public let nonlinearity: RecurrentNonlinearity
 
   /// - Parameters:
   ///   - layers: how many, each over the outputs of the one before.
@@ -16,12 +16,22 @@ public final class RNN: RecurrentLayer {
   ///   - dropout: between layers, in training.
   ///   - bidirectional: a second layer beside each goes from the last step to the first.
   public init(
-    _ inputSize: Int, _ hiddenSize: Int, layers: Int = 1, nonlinearity: Nonlinearity = .tanh, bias: Bool = true,
+    _ inputSize: Int, _ hiddenSize: Int, layers: Int = 1, nonlinearity: RecurrentNonlinearity = .tanh, bias: Bool = true,
     batchFirst: Bool = false, dropout: Double = 0, bidirectional: Bool = false, elementType: ElementType = .float32,
     generator: Generator = .default
   ) {
     self.nonlinearity = nonlinearity
     super.init(1, inputSize, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, elementType, generator)
+  }
+
+  /// A layer that takes its input size, and element type if not given, from its first input.
+  public init(
+    _ hiddenSize: Int, layers: Int = 1, nonlinearity: RecurrentNonlinearity = .tanh, bias: Bool = true, batchFirst: Bool = false,
+    dropout: Double = 0,
+    bidirectional: Bool = false, elementType: ElementType? = nil, generator: Generator = .default
+  ) {
+    self.nonlinearity = nonlinearity
+    super.init(1, nil, hiddenSize, layers, bias, batchFirst, dropout, bidirectional, elementType, generator)
   }
 
   /// - Parameters:

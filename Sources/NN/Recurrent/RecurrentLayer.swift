@@ -9,15 +9,18 @@ import ApusTensor
 /// Sequences of different lengths come padded, with their `lengths`, or as a ``PackedSequence``. Then each row's last state is
 /// the one at its own end, the other direction begins there, and outputs beyond are zeros: PyTorch's results for packed sequences.
 public class RecurrentLayer: Module {
-  public let inputSize, hiddenSize, layers: Int
+  public let hiddenSize, layers: Int
   /// The size of an output and hidden state: `hiddenSize`, or of an ``LSTM`` with projections `projSize`.
   public let outputSize: Int
   public let bidirectional, batchFirst: Bool
   private let gates: Int
   private let hasBias: Bool
   private let dropout: Dropout
-  /// Those of one layer and direction after those of another.
-  private let cells: [Cell]
+  private let elementType: ElementType?
+  private let generator: Generator
+  /// Those of one layer and direction after those of another; none before the size of the input is known.
+  private var cells: [Cell] = []
+  private var inputSizeIfBuilt: Int?
 
   final class Cell {
     let suffix: String
@@ -36,12 +39,14 @@ public class RecurrentLayer: Module {
     }
   }
 
+  /// - Parameters:
+  ///   - inputSize: nil: that of the first input.
+  ///   - elementType: nil: that of the first input.
   init(
-    _ gates: Int, _ inputSize: Int, _ hiddenSize: Int, _ layers: Int, _ bias: Bool, _ batchFirst: Bool, _ dropout: Double,
-    _ bidirectional: Bool, projSize: Int = 0, _ elementType: ElementType, _ generator: Generator
+    _ gates: Int, _ inputSize: Int?, _ hiddenSize: Int, _ layers: Int, _ bias: Bool, _ batchFirst: Bool, _ dropout: Double,
+    _ bidirectional: Bool, projSize: Int = 0, _ elementType: ElementType?, _ generator: Generator
   ) {
     self.gates = gates
-    self.inputSize = inputSize
     self.hiddenSize = hiddenSize
     self.layers = layers
     outputSize = projSize > 0 ? projSize : hiddenSize
@@ -49,23 +54,30 @@ public class RecurrentLayer: Module {
     self.batchFirst = batchFirst
     hasBias = bias
     self.dropout = Dropout(dropout, generator: generator)
-    let initializer = Initializer.uniformByFanIn(hiddenSize)
-    let directions = bidirectional ? 2 : 1
-    let outputs = outputSize
-    cells = (0..<Swift.max(layers, 0)).flatMap { layer in
-      (0..<directions).map { direction in
-        Cell(
-          "l\(layer)\(direction == 1 ? "_reverse" : "")", gates * hiddenSize, layer == 0 ? inputSize : directions * outputs,
-          outputs, projSize > 0 ? hiddenSize : nil, bias
-        ) { initializer($0, elementType, generator: generator) }
-      }
-    }
+    self.elementType = elementType
+    self.generator = generator
     super.init()
-    guard inputSize > 0 && hiddenSize > 0 && layers > 0 else { stop("\(label): sizes and layers must be positive") }
+    guard hiddenSize > 0 && layers > 0 && inputSize ?? 1 > 0 else { stop("\(label): sizes and layers must be positive") }
     guard projSize >= 0 && projSize < hiddenSize else {
       stop("\(label): projSize \(projSize) must be smaller than the hidden size \(hiddenSize)")
     }
+    if let inputSize { build(inputSize, elementType ?? .float32) }
   }
+
+  private final func build(_ inputSize: Int, _ type: ElementType) {
+    inputSizeIfBuilt = inputSize
+    let initializer = Initializer.uniformByFanIn(hiddenSize)
+    cells = (0..<layers).flatMap { layer in
+      (0..<directions).map { direction in
+        Cell(
+          "l\(layer)\(direction == 1 ? "_reverse" : "")", gates * hiddenSize, layer == 0 ? inputSize : directions * outputSize,
+          outputSize, outputSize != hiddenSize ? hiddenSize : nil, hasBias
+        ) { initializer($0, type, generator: generator) }
+      }
+    }
+  }
+
+  public final var inputSize: Int { existing(inputSizeIfBuilt) }
 
   final var directions: Int { bidirectional ? 2 : 1 }
 
@@ -80,8 +92,10 @@ public class RecurrentLayer: Module {
       output: Tensor, states: [Tensor]
     )
   ) -> (output: Tensor, states: [Tensor]) {
-    guard x.rank == 3, x.shape[2] == inputSize else {
-      let order = batchFirst ? "[batch, steps, \(inputSize)]" : "[steps, batch, \(inputSize)]"
+    if inputSizeIfBuilt == nil, x.rank == 3, x.shape[2] > 0 { untraced { build(x.shape[2], elementType ?? x.elementType) } }
+    guard x.rank == 3, x.shape[2] == inputSizeIfBuilt else {
+      let size = inputSizeIfBuilt.map(String.init) ?? "features"
+      let order = batchFirst ? "[batch, steps, \(size)]" : "[steps, batch, \(size)]"
       stop("\(label): takes \(order), got shape \(x.shape)")
     }
     var x = batchFirst ? x.transposed(0, 1) : x
@@ -125,8 +139,9 @@ public class RecurrentLayer: Module {
         ("weight_hr_" + cell.suffix, cell.weightHR))
     }
   }
+  override final var awaitsInput: Bool { cells.isEmpty }
   override final var arguments: String {
-    var text = "\(inputSize), \(hiddenSize)"
+    var text = (inputSizeIfBuilt.map { "\($0), " } ?? "") + "\(hiddenSize)"
     if layers != 1 { text += ", layers: \(layers)" }
     if !hasBias { text += ", bias: false" }
     if batchFirst { text += ", batchFirst: true" }

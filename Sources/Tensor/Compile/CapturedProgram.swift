@@ -6,6 +6,7 @@ public final class CapturedProgram {
   /// As traced; values of variables come after the function's own results.
   public let graph: Graph
   private let sources: [Trace.Source]
+  private let hosts: [() -> CPUArray]
   private let variables: [Trace.VariableState]
   private let generators: [Trace.GeneratorState]
   private let observations: [Observation]
@@ -25,6 +26,7 @@ public final class CapturedProgram {
     graph = trace.finish(
       outputs + writes.map(\.current), names: outputs.indices.map { "result \($0)" } + writes.map(\.variable.name))
     sources = trace.inputs.map(\.source)
+    hosts = sources.compactMap { if case .host(let read) = $0 { read } else { nil } }
     variables = trace.variables
     generators = trace.generators
     observations = trace.observations
@@ -67,6 +69,8 @@ public final class CapturedProgram {
     inputs.reserveCapacity(sources.count)
     var versions: [UInt64] = []
     var taken: [Int: CPUArray] = [:]
+    // Before any variable's memory is taken: what they read may be variables.
+    var hosts = hosts.map { $0() }[...]
     for (i, source) in sources.enumerated() {
       var version: UInt64 = 0
       switch source {
@@ -91,8 +95,8 @@ public final class CapturedProgram {
       case .generator(let generator):
         inputs.append(generator.stateTensor.array)
         if history != nil { operands.append(Tensor(array: inputs[i])) }
-      case .host(let read):
-        inputs.append(read())
+      case .host:
+        inputs.append(hosts.removeFirst())
         if history != nil { operands.append(Tensor(array: inputs[i])) }
       case .outer(let tensor): inputs.append(tensor.array)
       }

@@ -1,5 +1,8 @@
 import ApusCPU
 import CApusKernels
+import Synchronization
+
+private let tracesSoFar = Atomic<Int>(0)
 
 /// A program in the making: what tensor functions do while it is active on a thread is written down, not done.
 ///
@@ -72,6 +75,7 @@ final class Trace: OperationTracer {
   }
 
   let name: String
+  let number = tracesSoFar.add(1, ordering: .relaxed).newValue
   let parent: Trace?
   /// A loop's body, a branch, or what `vmap` was given: it may read state, but not change it.
   let isBody: Bool
@@ -388,3 +392,6 @@ extension Tensor {
     return trace.host(name, now.type, array)
   }
 }
+
+/// What tells the trace that is being made on this thread from others; nil if there is none.
+package var activeTrace: Int? { Trace.active?.root.number }

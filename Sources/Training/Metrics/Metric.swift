@@ -30,6 +30,10 @@ open class Metric: Module {
   /// The quantity over all batches since the last ``reset()``: a scalar unless a subclass says otherwise.
   open func result() -> Tensor { stop("\(type(of: self)) does not override result()") }
 
+  /// Makes the variables whose shapes only the first batch tells, so that a saved state, by the variables' names, can be put
+  /// into them before there was a batch. A metric whose variables are there from the start needs nothing.
+  open func build(like state: [String: Tensor]) {}
+
   /// Forgets all batches.
   open func reset() {
     for variable in variables { variable.value = Tensor.zeros(variable.shape, variable.elementType) }

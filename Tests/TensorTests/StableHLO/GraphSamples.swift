@@ -159,7 +159,8 @@ struct GraphSample: CustomStringConvertible {
       samples.append(
         try GraphSample(
           "\(rule.kind) \(rule.stateCount)",
-          [x, x + 1] + states + [Tensor([0.1, 0.01] as [Double], shape: [2]), Tensor([3] as [Int64], shape: [])]
+          [x, x + 1] + states
+            + [Tensor([0.1, 0.01, 0.3][..<rule.optionCount], shape: [rule.optionCount]), Tensor([3] as [Int64], shape: [])]
         ) { g in Array(try g.append(.composite(.optimizerStep(rule)), Array(g.inputs))) })
     }
     samples += try randoms()
@@ -177,7 +178,13 @@ struct GraphSample: CustomStringConvertible {
     (amsgrad.amsgrad, amsgrad.decoupledWeightDecay) = (true, true)
     var rmsprop = OptimizerRule(.rmsprop)
     (rmsprop.beta2, rmsprop.epsilon, rmsprop.momentum, rmsprop.centered) = (0.99, 1e-8, 0.9, true)
-    return [sgd, momentum, adam, amsgrad, rmsprop]
+    var others = [OptimizerRule.Kind.adamax, .nadam, .radam, .adagrad, .adadelta, .lion].map { kind in
+      var rule = OptimizerRule(kind)
+      (rule.beta1, rule.beta2, rule.epsilon, rule.momentum, rule.dampening) = (0.9, 0.99, 1e-6, 0.004, 0.1)
+      return rule
+    }
+    others[5].decoupledWeightDecay = true
+    return [sgd, momentum, adam, amsgrad, rmsprop] + others
   }()
 
   /// Draws with a counter that begins inside of a block, and with none.
