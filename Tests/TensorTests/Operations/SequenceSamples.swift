@@ -106,10 +106,13 @@ extension OperationSamples {
       let mask = Input([steps, batch], seed: 2, role: .fixed(.bool))
       func state(_ seed: Int) -> Input { Input([batch, hidden], .unit, seed: seed) }
       func all(_ seed: Int, _ times: Int = 1) -> Input { Input([steps, batch, times * hidden], .nonzero, seed: seed) }
+      // Differences take a walk for each element: those of few, and of some only with a mask.
+      let few = hidden <= 3 && steps * batch <= 6
       func samples(_ inputs: [Input], magnitude: Double) -> [Sample] {
-        [inputs, inputs + [mask]].map {
+        [(inputs, hidden < 3), (inputs + [mask], true)].map { operands, differences in
           Sample(
-            .composite(composite), $0, real, gradients: Array(inputs.indices), ulps: 16, magnitude: magnitude)
+            .composite(composite), operands, real, gradients: few && differences ? Array(inputs.indices) : [], ulps: 16,
+            magnitude: magnitude)
         }
       }
       switch composite {
