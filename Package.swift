@@ -16,13 +16,21 @@ let package = Package(
   platforms: [.macOS(.v15)],
   products: [
     .library(name: "Apus", targets: ["Apus"]),
+    .library(name: "ApusServing", targets: ["ApusServing"]),
     .executable(name: "apus", targets: ["apus"]),
   ],
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.5.0"),
-    // The pages of `apus board`; no library target depends on it.
+    // The pages of `apus board` and the servers of `apus serve`; no core target depends on what follows.
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.20.0", traits: []),
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.81.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.31.0"),
+    .package(url: "https://github.com/apple/swift-protobuf", from: "1.31.0", traits: []),
+    .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.2.0"),
+    .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.4.0"),
+    .package(url: "https://github.com/grpc/grpc-swift-protobuf", from: "2.2.0"),
+    .package(url: "https://github.com/swift-server/swift-service-lifecycle", from: "2.6.0"),
   ],
   targets: [
     .target(name: "CApusKernels", path: "Sources/Kernels", cSettings: kernelFlags),
@@ -56,10 +64,35 @@ let package = Package(
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Board", resources: [.embedInCode("Page")], swiftSettings: strict),
+    // Models that are served: formats, versions, batches. No network.
+    .target(
+      name: "ApusServables", dependencies: ["ApusTensor", "ApusCPU", "CApusKernels", "ApusFormats", "ApusExport"],
+      path: "Sources/Servables", swiftSettings: strict),
+    // What Scripts/serving-protocols.py generates.
+    .target(
+      name: "ApusServingProtocols",
+      dependencies: [
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"), .product(name: "GRPCCore", package: "grpc-swift-2"),
+        .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
+      ],
+      path: "Sources/ServingProtocols", swiftSettings: [.swiftLanguageMode(.v6)]),
+    .target(
+      name: "ApusServing",
+      dependencies: [
+        "ApusServables", "ApusServingProtocols", "ApusFormats", "ApusExport", "ApusTensor", "ApusCPU",
+        .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdHTTP2", package: "hummingbird"),
+        .product(name: "HummingbirdTLS", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "SwiftProtobuf", package: "swift-protobuf"), .product(name: "GRPCCore", package: "grpc-swift-2"),
+        .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
+        .product(name: "GRPCNIOTransportHTTP2", package: "grpc-swift-nio-transport"),
+        .product(name: "ServiceLifecycle", package: "swift-service-lifecycle"),
+      ],
+      path: "Sources/Serving", resources: [.embedInCode("Page")], swiftSettings: strict),
     .executableTarget(
       name: "apus",
       dependencies: [
-        "Apus", "ApusBoard", "CApusKernels", "ApusCPU", "ApusTensor",
+        "Apus", "ApusBoard", "ApusServing", "ApusServables", "CApusKernels", "ApusCPU", "ApusTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/CLI", swiftSettings: strict),
@@ -94,6 +127,16 @@ let package = Package(
     .testTarget(
       name: "ConcurrencyTests", dependencies: ["Apus", "ApusTensor", "CApusKernels"], swiftSettings: strict),
     .testTarget(name: "BoardTests", dependencies: ["ApusBoard", "ApusFormats", "ApusTensor"], swiftSettings: strict),
+    .testTarget(
+      name: "ServablesTests", dependencies: ["ApusServables", "Apus", "ApusCPU", "ApusFormats"], swiftSettings: strict),
+    .testTarget(
+      name: "ServingTests",
+      dependencies: [
+        "ApusServing", "ApusServables", "ApusServingProtocols", "Apus", "ApusFormats",
+        .product(name: "HummingbirdTesting", package: "hummingbird"),
+        .product(name: "GRPCNIOTransportHTTP2", package: "grpc-swift-nio-transport"),
+      ],
+      swiftSettings: strict),
     .testTarget(name: "CLITests", dependencies: ["Apus", "apus"], swiftSettings: strict),
   ]
 )
@@ -106,9 +149,9 @@ if let value = Context.environment["APUS_TESTS"] {
   if !names.contains("CLITests") {
     package.products = []
     package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
-    let needsPages = names.contains("BoardTests")
-    package.dependencies.removeAll { _ in !needsPages }
-    package.targets.removeAll { !needsPages && $0.name == "ApusBoard" }
+    let needsServers = names.contains("BoardTests") || names.contains("ServingTests")
+    package.dependencies.removeAll { _ in !needsServers }
+    package.targets.removeAll { !needsServers && ["ApusBoard", "ApusServing", "ApusServingProtocols"].contains($0.name) }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift
