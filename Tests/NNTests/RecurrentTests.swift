@@ -130,6 +130,14 @@ struct RecurrentCase: Sendable, CustomTestStringConvertible {
       }
     ) { layer, x, _ in [layer(x[0], x[1])] },
     of(
+      "transformerDecoder",
+      { type in
+        TransformerDecoder(2, norm: LayerNorm(6, elementType: type)) {
+          TransformerDecoderLayer(6, 2, feedforwardDim: 8, dropout: 0, elementType: type)
+        }
+      }
+    ) { layer, x, masks in [layer(x[0], x[1], memoryKeyPaddingMask: masks["padding"], tgtCausal: true)] },
+    of(
       "transformer",
       { Transformer(6, 2, encoderLayers: 2, decoderLayers: 2, feedforwardDim: 8, dropout: 0, batchFirst: true, elementType: $0) }
     ) { layer, x, masks in

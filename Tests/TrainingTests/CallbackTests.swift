@@ -139,6 +139,15 @@ private final class Notes: Callback {
     stopped.onWarning = { #expect($0.contains("training ends")) }
     let history = try await stopped.fit(line(64), epochs: 3, callbacks: [.terminateOnNaN()], batchSize: 8, verbose: .silent)
     #expect(history.epochs == [0] && stopped.position.step == step + 1)
+    let raising = TerminateOnNaN(raiseError: true)
+    thrown = nil
+    do { try await trainer(1e30).fit(line(64), epochs: 3, callbacks: [raising], batchSize: 8, verbose: .silent) } catch {
+      thrown = error
+    }
+    guard case TrainingError.nonFiniteLoss(0, batch, step, _)? = thrown as? TrainingError else {
+      Issue.record("\(String(describing: thrown))")
+      return
+    }
   }
 
   @Test func spikeDetectionNamesTheBatch() async throws {

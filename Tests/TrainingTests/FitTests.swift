@@ -50,4 +50,36 @@ import Testing
       #expect(bits(model) == bits(byHand), "eager: \(eager)")
     }
   }
+
+  /// `computeLoss` is what is minimized and shown; `resetMetrics` forgets both loss and metrics.
+  @Test func aSubclassComputesItsLoss() throws {
+    final class Doubling: Trainer {
+      override func computeLoss(_ predictions: [Tensor], _ batch: TrainingBatch) -> Tensor {
+        super.computeLoss(predictions, batch) * 2
+      }
+    }
+    let (x, y) = line(8).batch(Array(0..<8))
+    func trained(_ make: (Sequential) -> Trainer) throws -> (loss: Double, change: Tensor, trainer: Trainer) {
+      let model = smallModel()
+      let parameter = try #require(model.parameters.first)
+      let before = parameter.value
+      let trainer = make(model)
+      try trainer.trainStep(x, y)
+      return (try #require(trainer.currentLogs()["loss"]), parameter.value - before, trainer)
+    }
+    let plain = try trained {
+      Trainer($0, optimizer: SGD($0.parameters, learningRate: 0.01), loss: mseLoss, metrics: [AbsoluteError()])
+    }
+    let doubled = try trained {
+      Doubling($0, optimizer: SGD($0.parameters, learningRate: 0.01), loss: mseLoss, metrics: [AbsoluteError()])
+    }
+    #expect(abs(doubled.loss - 2 * plain.loss) < 1e-6 * plain.loss)
+    #expect(abs(doubled.change - plain.change * 2).max().item() < 1e-6)
+    let error = try #require(doubled.trainer.currentLogs()["error"])
+    doubled.trainer.resetMetrics()
+    try doubled.trainer.trainStep(x, y)
+    let again = doubled.trainer.currentLogs()
+    #expect(try #require(again["loss"]) < doubled.loss && (try #require(again["error"])) != error)
+  }
+
 }

@@ -171,4 +171,8 @@ keras_case("kerasGroupQueryAttention", L.GroupQueryAttention(3, 4, 2), lambda m,
            [pair for n in ("query", "key", "value") for pair in ((f"{n}.weight", rows), (f"{n}.bias", lambda b: b.reshape(-1)))]
            + [("output.weight", lambda w: w.reshape(-1, w.shape[-1]).T), ("output.bias", same)], r(2, 2, 5), r(2, 3, 5))
 
+decoder = nn.TransformerDecoder(nn.TransformerDecoderLayer(6, 2, 8, dropout=0), 2, norm=nn.LayerNorm(6))
+case("transformerDecoder", decoder, lambda m, x, memory: [m(x, memory, tgt_mask=causal, memory_key_padding_mask=source)], r(3, 2, 6), r(4, 2, 6),
+     padding=source)
+
 save_file({key: value.clone().contiguous() for key, value in tensors.items()}, os.path.join(os.path.dirname(os.path.abspath(__file__)), "recurrent.safetensors"))
