@@ -229,6 +229,7 @@ public struct Signature: Sendable, Hashable {
   public struct Input: Sendable, Hashable {
     public let name: String
     public let spec: TensorSpec
+    public init(name: String, spec: TensorSpec) { (self.name, self.spec) = (name, spec) }
   }
 
   public struct Output: Sendable, Hashable {
@@ -236,12 +237,16 @@ public struct Signature: Sendable, Hashable {
     public let elementType: ElementType
     /// nil where a size is another number that depends on open dimensions.
     public let dimensions: [Dimension?]
+    public init(name: String, elementType: ElementType, dimensions: [Dimension?]) {
+      (self.name, self.elementType, self.dimensions) = (name, elementType, dimensions)
+    }
   }
 
   public struct OpenDimension: Sendable, Hashable {
     public let name: String
     /// The sizes it may have.
     public let sizes: ClosedRange<Int>
+    public init(name: String, sizes: ClosedRange<Int>) { (self.name, self.sizes) = (name, sizes) }
   }
 
   public let inputs: [Input]
@@ -249,6 +254,10 @@ public struct Signature: Sendable, Hashable {
   public let openDimensions: [OpenDimension]
   /// Inputs and outputs of the same name whose output goes back in at the next call, such as a decoder's cache.
   public let states: [String]
+
+  public init(inputs: [Input], outputs: [Output], openDimensions: [OpenDimension], states: [String] = []) {
+    (self.inputs, self.outputs, self.openDimensions, self.states) = (inputs, outputs, openDimensions, states)
+  }
 }
 
 extension Signature: CustomStringConvertible {

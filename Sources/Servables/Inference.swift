@@ -10,7 +10,7 @@ public struct InferenceRequest: Sendable {
   public var inputs: [String: Tensor]
   /// The outputs that are wanted; nil means all.
   public var outputs: [String]?
-  /// 0 is served first… larger numbers later; nil is the model's default level.
+  /// 1 is served first, larger numbers later; nil, 0 and levels that the model does not have mean its default level.
   public var priority: Int?
   /// Work that has not started by then is dropped.
   public var deadline: ContinuousClock.Instant?

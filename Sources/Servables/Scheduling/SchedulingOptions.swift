@@ -11,9 +11,10 @@ public struct SchedulingOptions: Sendable, Hashable {
   public struct QueuePolicy: Sendable, Hashable {
     /// Requests that may wait; 0 is no limit of its own.
     public var maxQueueSize = 0
+    /// How long a request may wait; nil: until its deadline, if it has one.
     public var defaultTimeout: Duration?
     public var timeoutAction = TimeoutAction.reject
-    /// Whether a request's own deadline may be shorter than the default.
+    /// Whether a request's own deadline may be shorter than the default; else it does not matter while the request waits.
     public var allowTimeoutOverride = true
     public init() {}
   }
@@ -26,7 +27,11 @@ public struct SchedulingOptions: Sendable, Hashable {
     public var preferredBatchSizes: [Int] = []
     /// Sizes that a batch may have: it is padded to the next one (TensorFlow Serving's `allowed_batch_sizes`). Empty: any.
     public var allowedBatchSizes: [Int] = []
-    /// How long the first request of a batch waits for others.
+    /// Whether batches have few different sizes, of those that wait the one that was measured to take the least time per example:
+    /// a model is planned anew for each size, and not every model gains from large batches. Else a batch takes all that wait, up to
+    /// its most. Does not matter where preferred sizes are given.
+    public var adaptsSizes = true
+    /// How long the first request of a batch waits for others. Zero: whatever waits when an instance becomes free is joined.
     public var maxQueueDelay: Duration = .zero
     /// Whether a request with more examples than a batch may have is split; else it is refused.
     public var splitsLargeRequests = true
@@ -45,8 +50,11 @@ public struct SchedulingOptions: Sendable, Hashable {
   public var maxQueueSize = 1_024
   /// Bytes of inputs that may wait in all.
   public var maxQueueBytes = 1 << 30
+  /// Requests that are expected to wait longer, by what was measured, are refused with `unavailable` at once; nil: none is.
+  public var maxQueueWait: Duration?
   /// Levels of priority, 1 the first; 0: there are none.
   public var priorityLevels = 0
+  /// Of requests that name no level, or one that there is not; 0: the last one.
   public var defaultPriorityLevel = 0
   public var queuePolicy = QueuePolicy()
   /// Other policies for some levels.
