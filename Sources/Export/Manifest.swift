@@ -9,6 +9,8 @@ struct Manifest: Sendable {
   static let fileName = "manifest.json"
   static let programName = "program.mlir"
   static let weightsName = "weights.safetensors"
+  /// The most bytes that are read.
+  static let limit = 1 << 24
 
   struct File: Sendable {
     var sha256: String
@@ -88,7 +90,7 @@ struct Manifest: Sendable {
   /// - Throws: ``FormatError`` for whatever is not as ``json`` writes it.
   init(_ bytes: FileBytes) throws(FormatError) {
     let reader = Reader(file: bytes.name)
-    guard bytes.count <= 1 << 24 else { throw reader.error(.limitExceeded, nil, "a manifest of \(bytes.count) bytes") }
+    guard bytes.count <= Self.limit else { throw reader.error(.limitExceeded, nil, "a manifest of \(bytes.count) bytes") }
     let value = try bytes.withUnsafeBytes { (raw) throws(FormatError) in
       try JSONValue(parsing: raw, file: bytes.name, base: 0, limits: JSONLimits(depth: 8, values: 1_000_000))
     }

@@ -26,10 +26,27 @@ public struct ProgramLimits: Sendable, Hashable {
 ///
 /// Everything is checked before the program is given out: the files' hashes, the program's text, the weights' names and types,
 /// that the functions are what the manifest says. Time and memory are bounded by the files' sizes.
-/// - Parameter path: of the artifact, a folder.
+/// - Parameters:
+///   - path: of the artifact, a folder.
+///   - inMemory: whether the weights are read instead of mapped. Then nothing that is done to the files afterwards can harm the program;
+///     a mapped file that somebody shortens stops the process.
 /// - Throws: ``FormatError``.
-public func load(_ path: String, limits: ProgramLimits = ProgramLimits()) throws(FormatError) -> Program {
-  try Program(path: path, limits: limits)
+public func load(
+  _ path: String, limits: ProgramLimits = ProgramLimits(), inMemory: Bool = false
+) throws(FormatError) -> Program {
+  try Program(path: path, limits: limits, inMemory: inMemory)
+}
+
+/// Whether an artifact is complete, as far as can be told without reading it in full: it has a manifest, and files of the sizes that it
+/// says.
+/// - Throws: ``FormatError``, which says what is missing.
+package func checkFiles(ofArtifact path: String) throws(FormatError) {
+  let manifest = try Manifest(ArtifactFile.open(path + "/" + Manifest.fileName, inMemory: true, limit: Manifest.limit))
+  for (name, expected) in [(Manifest.programName, manifest.program), (Manifest.weightsName, manifest.weights)] {
+    let file = path + "/" + name
+    guard let size = ArtifactFile.size(file) else { throw FormatError(.missing, file: file, "is missing") }
+    try ArtifactFile.check(size, expected, file)
+  }
 }
 
 /// A frozen program with its weights, read from an artifact; many tasks may run it at once.
@@ -52,11 +69,12 @@ public final class Program: Sendable {
   private let text: FileBytes
   private let functions: [String: ProgramFunction]
 
-  init(path: String, limits: ProgramLimits) throws(FormatError) {
+  init(path: String, limits: ProgramLimits, inMemory: Bool) throws(FormatError) {
     self.path = path
-    let manifest = try Manifest(FileBytes(mapping: path + "/" + Manifest.fileName))
-    text = try Self.checked(path + "/" + Manifest.programName, manifest.program)
-    let weightBytes = try Self.checked(path + "/" + Manifest.weightsName, manifest.weights)
+    let manifest = try Manifest(
+      ArtifactFile.open(path + "/" + Manifest.fileName, inMemory: inMemory, limit: Manifest.limit))
+    text = try ArtifactFile.checked(path + "/" + Manifest.programName, manifest.program, inMemory: inMemory)
+    let weightBytes = try ArtifactFile.checked(path + "/" + Manifest.weightsName, manifest.weights, inMemory: inMemory)
     weights = try SafetensorsFile(weightBytes)
     frameworkVersion = manifest.frameworkVersion
     signatures = Dictionary(uniqueKeysWithValues: manifest.entries.map { ($0.name, $0.signature) })
@@ -76,20 +94,6 @@ public final class Program: Sendable {
       functions[entry.name] = try ProgramFunction(entry, graphs, limits: limits, file: path + "/" + Manifest.fileName)
     }
     self.functions = functions
-  }
-
-  /// A file whose length and hash are those the manifest says.
-  private static func checked(_ path: String, _ expected: Manifest.File) throws(FormatError) -> FileBytes {
-    let file = try FileBytes(mapping: path)
-    guard file.count == expected.bytes else {
-      throw FormatError(
-        file.count < expected.bytes ? .truncated : .trailingBytes, file: path,
-        "has \(file.count) bytes, but the manifest says \(expected.bytes)")
-    }
-    guard file.withUnsafeBytes({ SHA256.hexDigest($0) }) == expected.sha256 else {
-      throw FormatError(.checksumMismatch, file: path, "is not the file that the manifest names: its SHA-256 is another one")
-    }
-    return file
   }
 
   /// The program as StableHLO text, one function for each signature (and corner of sizes, if some are open).

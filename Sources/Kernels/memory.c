@@ -5,6 +5,9 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#if defined(__GLIBC__)
+#include <malloc.h>
+#endif
 
 // Classes: multiples of 64 up to 1 KiB, then eight steps per power of two (at most 12.5 % is lost).
 enum { SMALL = 1024, SMALL_CLASSES = SMALL / 64, STEPS = 8, CLASSES = SMALL_CLASSES + STEPS * 40 };
@@ -76,6 +79,9 @@ void apus_trim_memory(void) {
       b = next;
     }
   }
+#if defined(__GLIBC__)
+  malloc_trim(0);  // small blocks come from malloc, which keeps what is given back to it
+#endif
 }
 
 void *apus_allocate(size_t size) {

@@ -25,7 +25,11 @@ public protocol ServableFormat: Sendable {
   var name: String { get }
   /// Whether the folder of a version, or a path given for a single model, holds a model of this format; nothing is read in full.
   func recognizes(_ path: String) -> Bool
-  /// Whether everything is there and unharmed; throws what is missing. A version that fails may still be being copied.
+  /// Whether everything is there; throws what is missing. A version that fails may still be being copied. Quick: it is asked at every
+  /// look at a folder whose files have changed.
   func verify(_ path: String) throws(ServingError)
+  /// Reads the model, and checks that it is unharmed. The files may be changed or removed afterwards.
+  /// - Throws: ``ServingError``: `failedPrecondition` if the files are not what they should be (they are looked at again when they
+  ///   change), `unavailable` or `resourceExhausted` if trying again may help.
   func load(_ path: String) throws(ServingError) -> any Servable
 }

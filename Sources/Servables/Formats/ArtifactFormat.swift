@@ -10,12 +10,31 @@ public struct ArtifactFormat: ServableFormat {
 
   public func recognizes(_ path: String) -> Bool { path.hasSuffix(".apus") }
 
-  public func verify(_ path: String) throws(ServingError) { _ = try load(path) }
+  /// Whether the manifest and all files of the sizes that it says are there; their hashes are checked by ``load(_:)``, of the very
+  /// bytes that are then used.
+  public func verify(_ path: String) throws(ServingError) {
+    do throws(FormatError) { try checkFiles(ofArtifact: path) } catch { throw ServingError(error) }
+  }
 
+  /// Reads the artifact into memory: nothing that is done to its files afterwards can harm the model.
   public func load(_ path: String) throws(ServingError) -> any Servable {
-    do throws(FormatError) { return ServableProgram(try ApusExport.load(path)) } catch {
-      throw ServingError(.failedPrecondition, error.description)
+    do throws(FormatError) { return ServableProgram(try ApusExport.load(path, inMemory: true)) } catch {
+      throw ServingError(error)
     }
+  }
+}
+
+extension ServingError {
+  /// - `failedPrecondition`: the files are not, or not yet, what they should be; `unavailable`: they cannot be read now;
+  ///   `invalidArgument`: they never can be.
+  init(_ error: FormatError) {
+    let code: Code =
+      switch error.kind {
+      case .cannotRead, .cannotWrite: .unavailable
+      case .limitExceeded, .unsupported, .unsafePath: .invalidArgument
+      default: .failedPrecondition
+      }
+    self.init(code, error.description)
   }
 }
 

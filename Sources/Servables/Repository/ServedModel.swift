@@ -8,13 +8,25 @@ public final class ServedModel: Sendable {
   public let scheduler: Scheduler
   /// When it was ready, for orderings and pages.
   public let loadedAt = ContinuousClock.now
+  /// How long reading and checking its files took.
+  public let loadDuration: Duration
+  /// How long its warm-up took, and how many requests it had; nil if it had none.
+  public let warmUp: WarmUpResult?
+  /// Fires when nobody holds it any more.
+  let departure = Signal()
 
   public var servable: any Servable { scheduler.servable }
   public var statistics: ModelStatistics { scheduler.statistics }
 
-  public init(name: String, version: Int, configuration: ModelConfiguration, scheduler: Scheduler) {
+  public init(
+    name: String, version: Int, configuration: ModelConfiguration, scheduler: Scheduler, loadDuration: Duration = .zero,
+    warmUp: WarmUpResult? = nil
+  ) {
     (self.name, self.version, self.configuration, self.scheduler) = (name, version, configuration, scheduler)
+    (self.loadDuration, self.warmUp) = (loadDuration, warmUp)
   }
+
+  deinit { departure.fire() }
 
   /// The signature of this name, or the default one.
   /// - Throws: ``ServingError``, `notFound` or `invalidArgument`, naming those there are.
@@ -37,4 +49,12 @@ public final class ServedModel: Sendable {
   public func infer(_ request: InferenceRequest) async throws(ServingError) -> InferenceResponse {
     try await scheduler.infer(request)
   }
+}
+
+/// How warming up a version went.
+public struct WarmUpResult: Sendable, Hashable {
+  public var requests: Int
+  public var duration: Duration
+
+  public init(requests: Int, duration: Duration) { (self.requests, self.duration) = (requests, duration) }
 }
