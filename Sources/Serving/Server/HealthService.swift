@@ -1,0 +1,49 @@
+import ApusServables
+import ApusServingProtocols
+import GRPCCore
+
+/// gRPC's standard health check: of the server (the empty name), of each service, and of each model by its name.
+struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
+  typealias Status = Grpc_Health_V1_HealthCheckResponse.ServingStatus
+
+  let context: ServingContext
+  /// Full names of the services that are there.
+  let services: Set<String>
+
+  private func status(_ name: String) -> Status {
+    if name.isEmpty || services.contains(name) { return context.repository.isReady ? .serving : .notServing }
+    if !context.repository.served(name).isEmpty { return .serving }
+    return context.repository.names.contains(name) ? .notServing : .serviceUnknown
+  }
+
+  func check(request: Grpc_Health_V1_HealthCheckRequest, context: ServerContext) async throws
+    -> Grpc_Health_V1_HealthCheckResponse
+  {
+    let status = status(request.service)
+    guard status != .serviceUnknown else {
+      throw RPCError(code: .notFound, message: "there is no service or model of this name")
+    }
+    return .with { $0.status = status }
+  }
+
+  func list(request: Grpc_Health_V1_HealthListRequest, context: ServerContext) async throws -> Grpc_Health_V1_HealthListResponse {
+    let names = [""] + services.sorted() + self.context.repository.names
+    return .with { response in
+      for name in names { response.statuses[name] = .with { $0.status = status(name) } }
+    }
+  }
+
+  func watch(
+    request: Grpc_Health_V1_HealthCheckRequest, response: RPCWriter<Grpc_Health_V1_HealthCheckResponse>, context: ServerContext
+  ) async throws {
+    var last: Status?
+    while !Task.isCancelled, !context.cancellation.isCancelled {
+      let now = status(request.service)
+      if now != last {
+        try await response.write(.with { $0.status = now })
+        last = now
+      }
+      try await Task.sleep(for: .milliseconds(200))
+    }
+  }
+}
