@@ -3,7 +3,7 @@
 #include "lanes.h"
 #include <string.h>
 
-enum { TILE = 1024, DIRECT_TILE = 8192, MERGE_BELOW = 512, SERIAL = 1 << 18, TASK = 1 << 18 };
+enum { TILE = 1024, DIRECT_TILE = 8192, MERGE_BELOW = 512, SERIAL = 1 << 18, TASK = 1 << 18, FETCH_ABOVE = 1 << 20 };
 
 // How a register's elements are reached in one tile.
 typedef enum { DENSE, SCALAR, STRIDED } access;
@@ -28,6 +28,8 @@ typedef struct {
   int64_t offset[APUS_MAX_REGISTERS];  // into scratch; -1: none
   int64_t constants, raw, scratch;     // offsets; bytes in all
   bool direct[APUS_MAX_OPERANDS];      // output register lies in memory
+  int64_t cost;                        // of all instructions, for an element
+  bool fetches;                        // what the next tile needs is asked for while this one computes
   uint8_t final_type[APUS_MAX_OPERANDS];
 } plan;
 
@@ -323,6 +325,36 @@ static void execute(const plan *p, int k, tile_state *s, char *scratch, int64_t 
   s->scalar[i->dst] = all_scalar && !direct;
 }
 
+// What the next tile reads and writes in place. Between two instructions a share of it is asked for, so that memory works while the
+// processor computes; the processor's own prefetching begins only when a tile's first instruction does.
+typedef struct {
+  int count;
+  struct { char *at; int64_t bytes; bool write; } part[APUS_MAX_OPERANDS];
+} upcoming;
+
+static upcoming next_tile(const plan *p, int64_t t) {
+  upcoming u = {0};
+  if (t >= p->tiles) return u;
+  int64_t index[APUS_MAX_RANK] = {0}, row = p->merged ? t * p->merged : t / p->pieces, column = p->merged ? 0 : t % p->pieces * p->tile;
+  int64_t left = p->merged ? (p->rows - row) * p->inner : p->inner - column, n = left < p->tile ? left : p->tile;
+  indices_of(p, row, index);
+  for (int k = 0; k < p->program->inputs + p->program->outputs; k++) {
+    const operand *o = &p->operands[k];
+    bool write = k >= p->program->inputs;
+    if (o->kind == SCALAR || o->repeats || (write && !p->direct[k - p->program->inputs]) || !contiguous_in_tile(p, o)) continue;
+    char *at = o->kind == DENSE ? o->base + (row * p->inner + column) * o->size : address(p, o, index) + column * o->size;
+    u.part[u.count].at = at, u.part[u.count].bytes = n * o->size, u.part[u.count++].write = write;
+  }
+  return u;
+}
+static void fetch(const upcoming *u, int first, int last, int shares) {
+  for (int k = 0; k < u->count; k++) {
+    int64_t from = u->part[k].bytes * first / shares & ~(int64_t)63, to = u->part[k].bytes * last / shares & ~(int64_t)63;
+    if (u->part[k].write) for (int64_t i = from; i < to; i += 64) __builtin_prefetch(u->part[k].at + i, 1);
+    else for (int64_t i = from; i < to; i += 64) __builtin_prefetch(u->part[k].at + i);
+  }
+}
+
 static void run_tile(const plan *p, int64_t t, tile_state *s, char *scratch) {
   const apus_program *program = p->program;
   int64_t index[APUS_MAX_RANK] = {0}, row, column = 0, rows = 1, n;
@@ -344,7 +376,17 @@ static void run_tile(const plan *p, int64_t t, tile_state *s, char *scratch) {
     s->at[program->inputs + k] = o->kind == DENSE ? o->base + start * o->size : address(p, o, index) + column * o->size;
     s->scalar[program->inputs + k] = false;
   }
-  for (int k = 0; k < program->count; k++) execute(p, k, s, scratch, n);
+  if (p->fetches) {
+    upcoming u = next_tile(p, t + 1);
+    for (int64_t k = 0, done = 0; k < program->count; k++) {
+      int cost = apus_op_cost(program->code[k].op);
+      fetch(&u, (int)done, (int)done + cost, (int)p->cost);
+      done += cost;
+      execute(p, (int)k, s, scratch, n);
+    }
+  } else {
+    for (int k = 0; k < program->count; k++) execute(p, k, s, scratch, n);
+  }
   for (int k = 0; k < program->outputs; k++) store(p, k, s, scratch, index, start, column, rows, n);
 }
 
@@ -419,6 +461,10 @@ void apus_tile_run(const apus_program *program) {
     p.offset[r] = needs[r] ? used : -1;
     if (needs[r]) used += each;
   }
+  p.cost = cost;
+  int64_t bytes = 0;
+  for (int k = 0; k < operands; k++) bytes += p.operands[k].kind == SCALAR || p.operands[k].repeats ? 0 : p.operands[k].size;
+  p.fetches = count * bytes > FETCH_ABOVE && cost >= 40;
   p.raw = used;
   if (raw || converts) used += each;
   p.scratch = used;
