@@ -14,7 +14,12 @@ enum Answer {
 
   /// `{"error": "…"}`, in both protocols.
   static func error(_ error: ServingError) -> Response {
-    var response = json(.object(["error": .string(error.message)]), status: .init(code: error.code.httpStatus), indented: true)
+    var text = JSONWriter(.indented)
+    text.beginObject()
+    text.key("error")
+    text.string(error.message)
+    text.endObject()
+    var response = json(text.buffer, status: .init(code: error.code.httpStatus))
     if let wait = error.retryAfter {
       response.headers[.retryAfter] = "\(max(1, Int((Double(wait.nanoseconds) / 1e9).rounded(.up))))"
     }

@@ -313,7 +313,7 @@ struct JSONScanner {
   /// An error at a byte, by default the next one.
   @inline(never)
   func error(_ message: String, at position: Int? = nil) -> ServingError {
-    ServingError(.invalidArgument, "JSON, at byte \(position ?? cursor.index): \(message)")
+    ServingError(.invalidArgument, "JSON Parse error: \(message) at offset: \(position ?? cursor.index)")
   }
 
   /// Why a number could not be read that starts at a byte.

@@ -125,6 +125,13 @@ struct JSONWriter {
     tensor.withUnsafeBytes { elements($0, tensor.elementType, shape: shape[...], style: style) }
   }
 
+  /// What a tensor's list would hold, as elements of the list that has begun.
+  /// - Precondition: the tensor is no scalar.
+  mutating func items(of tensor: Tensor, style: JSONNumberStyle) {
+    let shape = Array(tensor.shape)
+    tensor.withUnsafeBytes { items($0, tensor.elementType, shape: shape[...], style: style) }
+  }
+
   /// A tensor's elements as one list, in row-major order.
   mutating func flatElements(of tensor: Tensor, style: JSONNumberStyle) {
     tensor.withUnsafeBytes { bytes in
@@ -135,8 +142,16 @@ struct JSONWriter {
   /// Elements in row-major order as lists nested by a shape.
   /// - Precondition: the bytes are as many as the shape's elements take.
   mutating func elements(_ bytes: UnsafeRawBufferPointer, _ type: ElementType, shape: ArraySlice<Int>, style: JSONNumberStyle) {
-    guard let size = shape.first else { return run(bytes, type, count: 1, style) }
+    guard !shape.isEmpty else { return run(bytes, type, count: 1, style) }
     beginArray()
+    items(bytes, type, shape: shape, style: style)
+    endArray()
+  }
+
+  private mutating func items(
+    _ bytes: UnsafeRawBufferPointer, _ type: ElementType, shape: ArraySlice<Int>, style: JSONNumberStyle
+  ) {
+    let size = shape[shape.startIndex]
     if shape.count == 1 {
       run(bytes, type, count: size, style)
     } else if size > 0 {
@@ -146,7 +161,6 @@ struct JSONWriter {
           UnsafeRawBufferPointer(rebasing: bytes[i * stride..<(i + 1) * stride]), type, shape: shape.dropFirst(), style: style)
       }
     }
-    endArray()
   }
 
   private mutating func run(_ bytes: UnsafeRawBufferPointer, _ type: ElementType, count: Int, _ style: JSONNumberStyle) {
