@@ -6,6 +6,7 @@ public final class ModelStatistics: Sendable {
   public struct Total: Sendable, Hashable {
     public var count = 0
     public var nanoseconds = 0
+    public init() {}
   }
 
   public struct Snapshot: Sendable {

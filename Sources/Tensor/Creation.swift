@@ -57,6 +57,16 @@ extension Tensor {
     self.init(array: array)
   }
 
+  /// A tensor whose memory `body` fills, in row-major order and this machine's byte order. It must write every byte: what is
+  /// there before is undefined.
+  public init<E>(
+    uninitialized shape: Shape, _ elementType: ElementType, _ body: (UnsafeMutableRawBufferPointer) throws(E) -> Void
+  ) throws(E) {
+    let array = CPUArray(uninitialized: shape, elementType)
+    try body(UnsafeMutableRawBufferPointer(start: array.pointer, count: shape.elementCount * elementType.byteSize))
+    self.init(array: array)
+  }
+
   /// A scalar: float32 for a number with a fraction, int64 for an integer, bool for a truth value.
   public init(_ value: some TensorScalar) {
     let scalar = value.tensorScalar
