@@ -31,6 +31,7 @@ public final class ModelStatistics: Sendable {
     public var lastInference = 0
     /// Latencies of successful requests, from arrival to answer: how many were within each of ``bucketBounds``, and the rest.
     public var latencyBuckets = [Int](repeating: 0, count: ModelStatistics.bucketBounds.count + 1)
+    public init() {}
   }
 
   /// Upper bounds of the histogram of latencies, in microseconds: 10 · 1.8^i, as TensorFlow Serving's.

@@ -21,6 +21,7 @@ public struct ServingContext: Sendable {
     _ model: ServedModel, _ request: InferenceRequest, api: RequestRecord.API, arrived: ContinuousClock.Instant
   ) async throws(ServingError) -> InferenceResponse {
     var record = RequestRecord(api: api, id: request.id, model: model.name, version: model.version, arrived: arrived)
+    record.statistics = model.statistics
     record.parse = .now - arrived
     do throws(ServingError) {
       let response = try await model.infer(request)
@@ -64,6 +65,7 @@ public struct RequestRecord: Sendable {
   public var api: API
   public var id: String
   public var model: String
+  /// 0: no version of a model was found for it.
   public var version: Int
   public var arrived: ContinuousClock.Instant
   /// From arrival until its tensors were there.
@@ -72,6 +74,8 @@ public struct RequestRecord: Sendable {
   public var total: Duration = .zero
   /// nil: it was answered.
   public var error: ServingError?
+  /// The counters of the version, so that they outlive it.
+  public var statistics: ModelStatistics?
 }
 
 /// Keeps, counts or writes what happens to requests. Called on the request's task: quick, and without waiting.
