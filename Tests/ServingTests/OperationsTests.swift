@@ -203,7 +203,7 @@ import Testing
     ) { journal(.failures).note(failure) }
     let text = lines.take()
     #expect(text.count == 1)
-    let line = try #require(try JSONValue(parsing: Array(text[0].utf8), file: "log").object)
+    let line = try object(Array(text[0].utf8))
     #expect(text[0].hasSuffix("}\n") && text[0].utf8.filter { $0 == 10 }.count == 1)
     #expect(line["request_id"]?.string == "bad\n\"1\"")
     #expect(line["trace_id"]?.string == "4bf92f3577b34da6a3ce929d0e0e4736")
@@ -230,8 +230,8 @@ import Testing
     let journal = ServingJournal()
     for i in 0..<5 { journal.note(record("r\(i)")) }
     let text = RequestTrace.json(journal.recent(10), startMicroseconds: 1_000_000)
-    let trace = try #require(try JSONValue(parsing: Array(text.utf8), file: "trace").object)
-    let events = try #require(trace["traceEvents"]?.array?.compactMap(\.object))
+    let trace = try object(Array(text.utf8))
+    let events = (trace["traceEvents"]?.array ?? []).compactMap { $0.object }
     let slices = events.filter { $0["ph"]?.string == "X" }
     #expect(slices.filter { $0["cat"]?.string == "request" }.count == 5)
     #expect(slices.filter { $0["name"]?.string == "compute" }.count == 5)
@@ -245,6 +245,11 @@ import Testing
       open[track, default: []].append(start + duration)
     }
   }
+}
+
+private func object(_ bytes: [UInt8]) throws -> JSONObject {
+  let value = try JSONValue(parsing: bytes, file: "answer")
+  return try #require(value.object)
 }
 
 private final class Lines: Sendable {
