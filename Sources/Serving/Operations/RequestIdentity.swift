@@ -154,27 +154,6 @@ extension ServingError.Code {
       default: .internalError
       }
   }
-
-  /// gRPC's name, as TensorFlow Serving's metrics spell it.
-  var name: String {
-    switch self {
-    case .cancelled: "CANCELLED"
-    case .unknown: "UNKNOWN"
-    case .invalidArgument: "INVALID_ARGUMENT"
-    case .deadlineExceeded: "DEADLINE_EXCEEDED"
-    case .notFound: "NOT_FOUND"
-    case .alreadyExists: "ALREADY_EXISTS"
-    case .permissionDenied: "PERMISSION_DENIED"
-    case .resourceExhausted: "RESOURCE_EXHAUSTED"
-    case .failedPrecondition: "FAILED_PRECONDITION"
-    case .aborted: "ABORTED"
-    case .outOfRange: "OUT_OF_RANGE"
-    case .unimplemented: "UNIMPLEMENTED"
-    case .internalError: "INTERNAL"
-    case .unavailable: "UNAVAILABLE"
-    case .unauthenticated: "UNAUTHENTICATED"
-    }
-  }
 }
 
 /// The same for gRPC: metadata `x-request-id` and `traceparent` come in, `x-request-id` goes out.
