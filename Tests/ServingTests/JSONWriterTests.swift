@@ -119,6 +119,9 @@ private func printed<T: PrintedFloat>(_ value: T, _ style: JSONNumberStyle) -> S
     #expect(list(Tensor([Float(2.5)], shape: [])) == "2.5")
     #expect(list(Tensor(elements: [Float(0.5), 65504]).converted(to: .float16)) == "[0.5,65504.0]")
     #expect(list(Tensor(elements: [Float(0.5), 3]).converted(to: .bfloat16)) == "[0.5,3.0]")
+    #expect(
+      list(Tensor(elements: [Float(-0.1), 0, -.infinity, 5.96e-8]).converted(to: .float16))
+        == "[-0.0999756,0.0,-Infinity,5.96046e-08]")
     let many = (0..<1_000).map(Int32.init)
     #expect(list(Tensor(elements: many)) == "[" + many.map(String.init).joined(separator: ",") + "]")
     #expect(

@@ -20,6 +20,18 @@ enum DecimalDigits {
   /// The most bytes that ``write`` needs.
   static let maxLength = 28
 
+  /// Writes a number that was a float16 or bfloat16 before it was widened: six digits tell all those apart.
+  static func write(half value: Float, to target: UnsafeMutablePointer<UInt8>) -> Int {
+    let (mantissa, exponent, isLowest) = value.parts
+    guard value.isFinite, value != 0, var digits = Digits(mantissa, exponent, count: Float.digits) else {
+      return write(value, .sixDigits, to: target)
+    }
+    _ = digits.shorten(to: 6, mantissa, isLowest, always: true)
+    target[0] = UInt8(ascii: "-")
+    let position = value < 0 ? 1 : 0
+    return position + digits.write(.sixDigits, target + position)
+  }
+
   /// Writes a number and returns the number of bytes. Whole numbers get `.0`; what is not finite is `NaN`, `Infinity`, `-Infinity`.
   @inline(__always)
   static func write<T: PrintedFloat>(_ value: T, _ style: JSONNumberStyle, to target: UnsafeMutablePointer<UInt8>) -> Int {
@@ -100,9 +112,9 @@ enum DecimalDigits {
       (self.count, self.exponent) = (count, decimal)
     }
 
-    /// Rounds to fewer digits if the result still stands for the same number of the type.
+    /// Rounds to fewer digits if the result still stands for the same number of the type, or in any case.
     @inline(__always)
-    mutating func shorten(to fewer: Int, _ mantissa: UInt64, _ isLowest: Bool) -> Bool {
+    mutating func shorten(to fewer: Int, _ mantissa: UInt64, _ isLowest: Bool, always: Bool = false) -> Bool {
       let divisor = DecimalDigits.tens[count - fewer]
       var (short, cut) = value.quotientAndRemainder(dividingBy: divisor)
       let half = divisor / 2
@@ -112,7 +124,9 @@ enum DecimalDigits {
       let distance = isUp ? UInt128(divisor) &* unit &- below : below
       // Numbers within half a gap are read as this one, and those at half of it if its mantissa is even; the gap below a power of two
       // is half as large.
-      if isLowest && !isUp {
+      if always {
+        // Whatever it stands for.
+      } else if isLowest && !isUp {
         guard distance &* 4 <= gap else { return false }
       } else {
         guard distance &* 2 < gap || (distance &* 2 == gap && mantissa & 1 == 0) else { return false }

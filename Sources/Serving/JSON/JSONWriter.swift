@@ -172,9 +172,9 @@ struct JSONWriter {
     case .int32: run(count) { $0.integer(Int64(bytes.loadUnaligned(fromByteOffset: $1 * 4, as: Int32.self))) }
     case .int64: run(count) { $0.integer(bytes.loadUnaligned(fromByteOffset: $1 * 8, as: Int64.self)) }
     case .float16:
-      run(count) { $0.float(HalfBits.float(ofFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self)), style) }
+      run(count) { $0.half(HalfBits.float(ofFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
     case .bfloat16:
-      run(count) { $0.float(HalfBits.float(ofBFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self)), style) }
+      run(count) { $0.half(HalfBits.float(ofBFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
     case .float32: run(count) { $0.float(bytes.loadUnaligned(fromByteOffset: $1 * 4, as: Float.self), style) }
     case .float64: run(count) { $0.float(bytes.loadUnaligned(fromByteOffset: $1 * 8, as: Double.self), style) }
     }
@@ -222,6 +222,7 @@ struct JSONWriter {
     @inline(__always) mutating func float(_ value: some PrintedFloat, _ style: JSONNumberStyle) {
       count += DecimalDigits.write(value, style, to: base + count)
     }
+    mutating func half(_ value: Float) { count += DecimalDigits.write(half: value, to: base + count) }
     @inline(__always) mutating func bool(_ value: Bool) { count += DecimalDigits.text(value ? "true" : "false", base + count) }
     @inline(__always) mutating func comma(_ hasSpace: Bool) {
       base[count] = UInt8(ascii: ",")
