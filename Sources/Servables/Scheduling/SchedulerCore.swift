@@ -409,7 +409,7 @@ final class SchedulerCore: @unchecked Sendable {
   }
 
   private func startWorker(_ number: Int) {
-    if startThread({ self.work(number) }) { return }
+    if startWorkerThread({ self.work(number) }) { return }
     var resumptions = Resumptions()
     var done: [CheckedContinuation<Void, Never>] = []
     monitor.lock()

@@ -67,7 +67,7 @@ final class Monitor: @unchecked Sendable {
 }
 
 /// Starts a thread that nobody waits for. Returns false if the system has none left.
-func startThread(_ body: @escaping @Sendable () -> Void) -> Bool {
+func startWorkerThread(_ body: @escaping @Sendable () -> Void) -> Bool {
   final class Box {
     let body: @Sendable () -> Void
     init(_ body: @escaping @Sendable () -> Void) { self.body = body }
