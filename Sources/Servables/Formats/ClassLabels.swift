@@ -12,8 +12,9 @@ enum ClassLabels {
 
   static func read(_ path: String) throws(ServingError) -> [String] {
     let text = try textFile(path, limit: 1 << 24)
-    var lines = text.split(separator: "\n", omittingEmptySubsequences: false).map { line in
-      line.last == "\r" ? String(line.dropLast()) : String(line)
+    // By bytes: of characters, a line's two ends are one.
+    var lines = text.utf8.split(separator: UInt8(ascii: "\n"), omittingEmptySubsequences: false).map { line in
+      String(decoding: line.last == UInt8(ascii: "\r") ? line.dropLast() : line, as: UTF8.self)
     }
     // The end of the last line, not an empty name.
     while lines.last?.isEmpty == true { lines.removeLast() }

@@ -31,6 +31,13 @@ struct VersionSettings: Sendable {
     do throws(ServingError) {
       var settings = VersionSettings(scheduling: configuration.scheduling, classLabels: configuration.classLabels)
       if settings.classLabels == nil { settings.classLabels = try ClassLabels.read(in: files.folder) }
+      let batching = files.folder + "/batching_params.pbtxt"
+      if fileKind(batching) == .file {
+        let own = try SchedulingOptions(batchingParameters: batching)
+        settings.scheduling.batching = own.batching
+        settings.scheduling.instances = own.instances
+        settings.scheduling.maxQueueSize = own.maxQueueSize
+      }
       return .success(settings)
     } catch { return .failure(error) }
   }
@@ -50,8 +57,10 @@ struct LoadedVersion: Sendable {
       let start = ContinuousClock.now
       let servable = try format.load(files.path)
       let settings = try VersionSettings.read(files, configuration).get()
+      try configuration.checkExpectations(servable)
       let loadDuration = ContinuousClock.now - start
-      return .success(LoadedVersion(servable: servable, settings: settings, loadDuration: loadDuration, warmUp: nil))
+      let warmUp = try WarmUp.run(servable, files, configuration, settings.scheduling)
+      return .success(LoadedVersion(servable: servable, settings: settings, loadDuration: loadDuration, warmUp: warmUp))
     } catch { return .failure(error) }
   }
 
@@ -70,5 +79,45 @@ extension ModelConfiguration {
   /// Whether a version that was loaded for one of the two can be served for the other as it is.
   func servesLike(_ other: ModelConfiguration) -> Bool {
     scheduling == other.scheduling && maxRequestBytes == other.maxRequestBytes && classLabels == other.classLabels
+  }
+
+  /// Whether the model takes and gives what the configuration promises.
+  /// - Throws: ``ServingError``, `invalidArgument`, naming the tensor.
+  func checkExpectations(_ servable: any Servable) throws(ServingError) {
+    guard !expectedInputs.isEmpty || !expectedOutputs.isEmpty else { return }
+    guard let name = servable.defaultSignature, let signature = servable.signatures[name] else {
+      throw ServingError(.invalidArgument, "the configuration names inputs or outputs, but the model has no default signature")
+    }
+    let inputs = signature.inputs.map { ($0.name, $0.spec.elementType, $0.spec.dimensions.map(Optional.some)) }
+    let outputs = signature.outputs.map { ($0.name, $0.elementType, $0.dimensions) }
+    for (kind, expected, actual) in [("input", expectedInputs, inputs), ("output", expectedOutputs, outputs)] {
+      for tensor in expected {
+        let shown = FormatError.excerpt(tensor.name)
+        guard let (_, type, dimensions) = actual.first(where: { $0.0 == tensor.name }) else {
+          throw ServingError(
+            .invalidArgument,
+            "the configuration has the \(kind) '\(shown)', but the model's are \(actual.map(\.0).joined(separator: ", "))")
+        }
+        let words = "\(type)[\(dimensions.map { $0?.description ?? "?" }.joined(separator: ", "))]"
+        if let wanted = tensor.elementType, wanted != type {
+          throw ServingError(.invalidArgument, "the configuration's \(kind) '\(shown)' is \(wanted), but the model's is \(words)")
+        }
+        guard let sizes = tensor.dimensions else { continue }
+        let own = expectsBatches ? Array(dimensions.dropFirst()) : dimensions
+        let fits = zip(sizes, own).allSatisfy { size, dimension in
+          switch dimension {
+          case .fixed(let fixed)?: size == fixed
+          case .open(_, let bounds)?: size == -1 || bounds.contains(size)
+          case nil: true
+          }
+        }
+        guard sizes.count == own.count, fits, !expectsBatches || !dimensions.isEmpty else {
+          throw ServingError(
+            .invalidArgument,
+            "the configuration's \(kind) '\(shown)' has the dimensions \(sizes)\(expectsBatches ? " and that of a batch" : ""), "
+              + "but the model's is \(words)")
+        }
+      }
+    }
   }
 }

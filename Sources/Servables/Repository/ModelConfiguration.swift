@@ -104,7 +104,7 @@ extension ModelConfiguration {
         guard (try? checkName(entry)) != nil else { continue }
         let settings = path + "/config.pbtxt"
         if fileKind(settings) != nil {
-          configuration = ModelConfiguration(name: entry, path: path)
+          configuration = try ModelConfiguration(tritonFile: settings, name: entry, path: path)
         } else {
           // Any other folder may be anything; one whose first version is still to come is seen when it is there.
           guard let inside = try? folderEntries(path), inside.contains(where: { versionNumber($0) != nil }) else { continue }

@@ -37,13 +37,14 @@ extension ModelRepository {
 
   // MARK: The whole set
 
-  func replaceAll(by source: @escaping Source, source kept: Source?) async -> Result<Void, ServingError> {
+  func replaceAll(with list: [ModelConfiguration]?, source: Source?) async -> Result<Void, ServingError> {
     await changes.run { [self] in
       if state.withLock({ $0.phase == .draining }) { return .failure(Self.isDraining) }
       let current = state.withLock { $0.entries.mapValues { (labels: $0.labels, available: Set($0.available.keys)) } }
       let checked = await inBackground(quiet: isServing) { [options] () -> Result<[ModelConfiguration], ServingError> in
         do throws(ServingError) {
-          let configurations = try source()
+          let configurations: [ModelConfiguration]
+          if let list { configurations = list } else { configurations = try source?() ?? [] }
           try Self.validate(configurations, options, current.mapValues(\.available))
           return .success(configurations)
         } catch { return .failure(error) }
@@ -55,7 +56,7 @@ extension ModelRepository {
       }
       let named = Set(configurations.map(\.name))
       let gone = state.withLock { state -> [String] in
-        state.source = kept
+        state.source = source
         for configuration in configurations {
           state.put(configuration, isWanted: mode != .explicit)
           if mode != .explicit { state.entries[configuration.name]?.isWanted = true }

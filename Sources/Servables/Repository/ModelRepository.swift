@@ -110,20 +110,20 @@ public final class ModelRepository: Sendable {
   /// - Throws: ``ServingError`` if the configurations are not valid as a whole; then nothing changes. Also if a label's version could
   ///   not be loaded. A model that cannot be loaded is no error of this call: ``status(_:)`` has it.
   public func reload(_ configurations: [ModelConfiguration]) async throws(ServingError) {
-    try await detached { await self.replaceAll(by: { () throws(ServingError) in configurations }, source: nil) }
+    try await detached { await self.replaceAll(with: configurations, source: nil) }
   }
 
   /// Serves the models that `source` finds now, and keeps it: ``reload()`` and polling ask it again.
   /// - Throws: ``ServingError``, as ``reload(_:)``, and what `source` throws.
   public func reload(from source: @escaping Source) async throws(ServingError) {
-    try await detached { await self.replaceAll(by: source, source: source) }
+    try await detached { await self.replaceAll(with: nil, source: source) }
   }
 
   /// Looks again at everything: what the last source finds, or the configurations of the last reload.
   public func reload() async throws(ServingError) {
-    let source = state.withLock { $0.source }
     try await detached { [self] in
-      await replaceAll(by: source ?? { () throws(ServingError) in self.configurations }, source: source)
+      if let source = state.withLock({ $0.source }) { return await replaceAll(with: nil, source: source) }
+      return await replaceAll(with: configurations, source: nil)
     }
   }
 

@@ -196,6 +196,7 @@ extension VersionFiles {
           let time = status.st_mtim
         #endif
         if kind == S_IFDIR {
+          entries.append(inside + "/")
           if depth < 4 { visit(inside, depth: depth + 1) }
         } else {
           entries.append("\(inside) \(status.st_ino) \(status.st_size) \(time.tv_sec).\(time.tv_nsec)")
