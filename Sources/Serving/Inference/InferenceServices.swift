@@ -13,7 +13,7 @@ public enum InferenceServices {
 
 extension ServingError {
   /// The error as gRPC says it, with its hint when to come back.
-  fileprivate var rpcError: RPCError {
+  var rpcError: RPCError {
     var metadata = Metadata()
     if let retryAfter { metadata.addString("\(max(1, retryAfter.nanoseconds / 1_000_000))", forKey: "grpc-retry-pushback-ms") }
     return RPCError(
@@ -21,7 +21,7 @@ extension ServingError {
   }
 }
 
-private func answering<Value>(_ body: () async throws(ServingError) -> Value) async throws(RPCError) -> Value {
+func answering<Value>(_ body: () async throws(ServingError) -> Value) async throws(RPCError) -> Value {
   do throws(ServingError) { return try await body() } catch { throw error.rpcError }
 }
 
@@ -255,7 +255,7 @@ private struct InferenceRegistration: RegistrableRPCService {
 
 extension Metadata {
   /// The time that the caller gives the call.
-  fileprivate var timeoutOfCall: Duration? {
+  var timeoutOfCall: Duration? {
     guard let text = self[stringValues: "grpc-timeout"].first(where: { _ in true }), let unit = text.last,
       let count = Int(text.dropLast()), count >= 0, count < 1 << 40
     else { return nil }

@@ -48,16 +48,6 @@ extension ServingContext {
     }
     return found
   }
-
-  /// Notes a request that was refused before it could run.
-  func refused(_ model: ServedModel, _ error: ServingError, api: RequestRecord.API, id: String, arrived: ContinuousClock.Instant)
-  {
-    var record = RequestRecord(api: api, id: id, model: model.name, version: model.version, arrived: arrived)
-    record.total = .now - arrived
-    record.parse = record.total
-    record.error = error
-    journal.note(record)
-  }
 }
 
 extension ServedModel {
@@ -66,13 +56,25 @@ extension ServedModel {
   func tensorFlowSignature(
     _ name: String?, code: ServingError.Code = .invalidArgument
   ) throws(ServingError) -> (name: String, signature: Signature) {
-    guard let name, !name.isEmpty else {
-      // A model may have a signature of this name beside others.
-      return try signature(servable.signatures[servingDefault] == nil ? nil : servingDefault)
+    try servable.tensorFlowSignature(name, code: code)
+  }
+}
+
+extension Servable {
+  func tensorFlowSignature(
+    _ name: String?, code: ServingError.Code = .invalidArgument
+  ) throws(ServingError) -> (name: String, signature: Signature) {
+    let wanted = name.flatMap { $0.isEmpty ? nil : $0 } ?? servingDefault
+    if let signature = signatures[wanted] { return (wanted, signature) }
+    if wanted == servingDefault {
+      // A model may have a signature of this name; else it is another word for the default one.
+      if let name = defaultSignature, let signature = signatures[name] { return (name, signature) }
+      throw ServingError(
+        .invalidArgument,
+        "the model has several signatures, so a request must name one: "
+          + signatures.keys.sorted().map { FormatError.excerpt($0) }.joined(separator: ", "))
     }
-    if let signature = servable.signatures[name] { return (name, signature) }
-    if name == servingDefault { return try signature(nil) }
-    let shown = FormatError.excerpt(name)
+    let shown = FormatError.excerpt(wanted)
     throw ServingError(
       code,
       code == .invalidArgument

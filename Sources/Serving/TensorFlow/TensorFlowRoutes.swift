@@ -36,7 +36,7 @@ public struct TensorFlowRoutes: Sendable {
         let model = try context.servedModel(path.model, path.version)
         return try await withDisconnectCancellation(request) { (request) throws(ServingError) in
           let body = try await request.body(upTo: context.limits.maxBodyBytes)
-          let id = request.headers.first { $0.name.canonicalName == "x-request-id" }?.value ?? ""
+          let id = RequestIdentity.current?.id ?? ""
           let call = Call(context: context, model: model, id: id, arrived: arrived)
           switch path.subject {
           case .classify: return Answer.json(try await call.classify(body))
@@ -258,7 +258,7 @@ struct Call {
   /// What fails before the model runs is noted too.
   private func noting<R>(_ body: () throws(ServingError) -> R) throws(ServingError) -> R {
     do throws(ServingError) { return try body() } catch {
-      context.refused(model, error, api: .tensorFlowREST, id: id, arrived: arrived)
+      context.refused(model, id: id, api: .tensorFlowREST, arrived: arrived, error)
       throw error
     }
   }
