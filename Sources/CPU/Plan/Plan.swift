@@ -177,7 +177,8 @@ public final class Plan: Sendable {
 
 /// The memory of one run: an arena and the operands of every step in it.
 final class PlanContext: @unchecked Sendable {
-  private let plan: Plan
+  // The plan keeps its contexts: held by them, no plan would ever be released. Only the plan calls them.
+  private unowned let plan: Plan
   private lazy var runner = WaveRunner { [unowned self] i throws(ExecutionError) in
     try plan.steps[i].kernel.run(inputs[i], out[i])
   }
@@ -206,6 +207,7 @@ final class PlanContext: @unchecked Sendable {
   }
 
   func run(_ arguments: [CPUArray], _ stable: [CPUArray], _ taken: [Int: CPUArray]) throws(ExecutionError) -> [CPUArray] {
+    let plan = plan
     let made = plan.results.enumerated().map { i, operand -> CPUArray in
       switch operand.place {
       case .result: taken[i] ?? operand.layout.allocated()
