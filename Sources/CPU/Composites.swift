@@ -118,15 +118,29 @@ extension CPU {
     return unary(.rsqrt, binary(.add, variance, e, reuse: .neither), variance.elementType, reuse: true)
   }
 
-  private static func batchNorm(_ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ epsilon: Double, _ out: [CPUArray]) {
+  /// A batch normalization followed by relu, or its gradient where `gate`, relu's result, is positive.
+  static func run(batchNorm operation: Operation, _ inputs: [CPUArray], gate: CPUArray?, _ out: [CPUArray]) {
+    switch operation {
+    case .composite(.batchNorm(let epsilon)): batchNorm(inputs[0], inputs[1], inputs[2], epsilon, relu: true, out)
+    case .composite(.batchNormInference(let epsilon)):
+      normalize(inputs[0], inputs[1], inputs[2], mean: inputs[3], variance: inputs[4], epsilon, relu: true, out[0])
+    case .composite(.batchNormGradient(let epsilon)): batchNormGradient(inputs, gate: gate, epsilon, out)
+    default: preconditionFailure("\(operation.name) is no batch normalization")
+    }
+  }
+
+  private static func batchNorm(
+    _ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, _ epsilon: Double, relu: Bool = false, _ out: [CPUArray]
+  ) {
     let x = x.withLayout(of: out[0])
     let (outer, channels, inner) = channels(x)
     apus_batch_norm_statistics(x.elementType.code, outer, channels, inner, x.pointer, out[1].pointer, out[2].pointer)
-    normalize(x, weight, bias, mean: out[1], variance: out[2], epsilon, out[0])
+    normalize(x, weight, bias, mean: out[1], variance: out[2], epsilon, relu: relu, out[0])
   }
 
   private static func normalize(
-    _ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, mean: CPUArray, variance: CPUArray, _ epsilon: Double, _ y: CPUArray
+    _ x: CPUArray, _ weight: CPUArray, _ bias: CPUArray, mean: CPUArray, variance: CPUArray, _ epsilon: Double,
+    relu: Bool = false, _ y: CPUArray
   ) {
     let x = x.withLayout(of: y)
     let (outer, channels, inner) = channels(x)
@@ -136,13 +150,16 @@ extension CPU {
       .mul, convert(weight, type).rowMajor(), reciprocalDeviation(variance.rowMajor(), epsilon), reuse: .neither)
     let shift = convert(bias, type).rowMajor()
     apus_batch_norm_apply(
-      x.elementType.code, outer, channels, inner, x.pointer, mean.pointer, scale.pointer, shift.pointer, false, y.pointer)
+      x.elementType.code, outer, channels, inner, x.pointer, mean.pointer, scale.pointer, shift.pointer, relu, y.pointer)
     withExtendedLifetime((x, mean, scale, shift)) {}
   }
 
-  private static func batchNormGradient(_ inputs: [CPUArray], _ epsilon: Double, _ out: [CPUArray]) {
+  private static func batchNormGradient(
+    _ inputs: [CPUArray], gate: CPUArray? = nil, _ epsilon: Double, _ out: [CPUArray]
+  ) {
     let dx = out[0]
     let (x, dy) = (inputs[1].withLayout(of: dx), inputs[0].withLayout(of: dx))
+    let gate = gate?.withLayout(of: dx)
     let (outer, channels, inner) = channels(dx)
     // Per-channel values are statistics to the kernel, also the weight and the gradients of weight and bias.
     let type = statistics(x)
@@ -153,9 +170,10 @@ extension CPU {
     let dweight = same ? out[1] : CPUArray(uninitialized: weight.shape, type)
     let dbias = same ? out[2] : CPUArray(uninitialized: weight.shape, type)
     apus_batch_norm_grad(
-      x.elementType.code, outer, channels, inner, x.pointer, dy.pointer, nil, mean.pointer, rstd.pointer, weight.pointer, true,
+      x.elementType.code, outer, channels, inner, x.pointer, dy.pointer, gate?.pointer, mean.pointer, rstd.pointer,
+      weight.pointer, true,
       dx.pointer, dweight.pointer, dbias.pointer)
-    withExtendedLifetime((x, dy, weight, mean, rstd)) {}
+    withExtendedLifetime((x, dy, gate, weight, mean, rstd)) {}
     if !same {
       run(convert: dweight, out[1])
       run(convert: dbias, out[2])

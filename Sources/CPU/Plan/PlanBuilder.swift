@@ -30,8 +30,8 @@ struct PlanBuilder {
     if !exact { graph = withMatchedKernels(graph) }
     graph = withProductsAsRead(graph)
     graph = simplified(withFoldedBatchNorm(graph, isStable: graph.stableValues(stable)))
-    graph = withEarlyUpdates(graph)
-    graph = withoutDeadCode(Fusion.run(Epilogues.run(graph)))
+    graph = withEarlyUpdates(withRecomputation(graph))
+    graph = withoutDeadCode(Fusion.run(NormEpilogues.run(Epilogues.run(graph))))
     separateStable(stable)
     places = Array(repeating: nil, count: graph.valueCount)
     donors = Array(repeating: nil, count: graph.outputs.count)
@@ -155,6 +155,16 @@ struct PlanBuilder {
     add(kernel, n, node, inputs, layouts)
   }
 
+  private mutating func lower(_ kernel: BatchNormKernel, _ n: Int, _ node: Graph.Node, _ operands: [Plan.Operand]) {
+    var inputs = operands
+    for (i, operand) in kernel.operands.enumerated()
+    where !inputs[operand].layout.isRowMajor && CPU.needsRowMajor(kernel.operation, i) {
+      inputs[operand] = rowMajorCopy(node.inputs[operand], inputs[operand])
+    }
+    let layouts = CPU.layouts(kernel.operation, kernel.operands.map { inputs[$0].layout }, Array(graph.types[node.results]))
+    add(kernel, n, node, inputs, layouts)
+  }
+
   /// A right side that several products of one run read, packed by a step of its own; nil if it is read less often.
   private mutating func packedOnce(
     _ operation: Operation, _ value: Graph.Value, _ x: Plan.Operand, _ weight: Plan.Operand
@@ -210,6 +220,7 @@ struct PlanBuilder {
   private mutating func lower(fused function: Function, _ n: Int, _ node: Graph.Node, _ operands: [Plan.Operand]) {
     let shape = graph.types[node.firstResult].shape
     if let kernel = ContractionKernel(function) { return lower(kernel, n, node, operands) }
+    if let kernel = BatchNormKernel(function) { return lower(kernel, n, node, operands) }
     guard let program = TileProgram(function.graph, shape: shape) else {
       preconditionFailure("\(function.name) was fused but does not fit the tile machine")
     }
