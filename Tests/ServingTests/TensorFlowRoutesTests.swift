@@ -5,6 +5,7 @@ import Foundation
 import HTTPTypes
 import Hummingbird
 import HummingbirdTesting
+import NIOCore
 import Testing
 
 @testable import ApusServing
@@ -304,6 +305,43 @@ import Testing
       #expect(answer.status == 400)
       let object = try JSONSerialization.jsonObject(with: Data(answer.text.utf8)) as? [String: String]
       #expect(object?["error"]?.contains(expected) == true, "\(answer.text)")
+    }
+  }
+
+  /// Whatever the bytes are, there is an error or a request, and no trap.
+  @Test func survivesChangedBytes() async throws {
+    try await withFakes(["pair", "bytes", "iris"]) { context, _, _ in
+      var random = SplitMix(seed: 5)
+      for (name, text) in [
+        ("pair", #"{"signature_name": "serve", "instances": [{"a": [1.5, -2e3], "b": 10}, {"b": 20, "a": [3, NaN]}]}"#),
+        ("pair", #"{"inputs": {"b": [10, 20], "a": [[1, 2], [3, 4.5]]}}"#),
+        ("bytes", #"{"instances": [{"image": {"b64": "aGVsbG8="}}, {"image": [1, 2, 3, 4, 5]}]}"#),
+      ] {
+        let model = try context.repository.model(name)
+        var read = 0
+        for _ in 0..<2_000 {
+          var bytes = Array(text.utf8)
+          for _ in 0..<Int.random(in: 1...2, using: &random) {
+            let place = Int.random(in: 0..<bytes.count, using: &random)
+            switch Int.random(in: 0..<3, using: &random) {
+            case 0: bytes[place] = UInt8(truncatingIfNeeded: random.next())
+            case 1: bytes.remove(at: place)
+            default: bytes.insert(Array(#"[]{}",:0-eN\"#.utf8).randomElement(using: &random)!, at: place)
+            }
+          }
+          do {
+            _ = try PredictJSON.read(ByteBuffer(bytes: bytes), model, limits: context.limits)
+            read += 1
+          } catch {}
+        }
+        #expect(read > 0 && read < 2_000)
+      }
+      let iris = try context.repository.model("iris")
+      for _ in 0..<2_000 {
+        var bytes = Array(#"{"context": {"x": [4, 5, 6]}, "examples": [{"x": [1, 2.5, 3]}, {}]}"#.utf8)
+        bytes[Int.random(in: 0..<bytes.count, using: &random)] = UInt8(truncatingIfNeeded: random.next())
+        _ = try? ExamplesJSON.read(ByteBuffer(bytes: bytes), iris, limits: context.limits)
+      }
     }
   }
 

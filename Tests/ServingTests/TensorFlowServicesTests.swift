@@ -64,7 +64,7 @@ private func failure(_ body: () async throws -> Void) async -> (code: RPCError.C
         })
       #expect(
         answer.modelSpec.name == "half_plus_two" && answer.modelSpec.version.value == 1
-          && answer.modelSpec.signatureName == "serve")
+          && answer.modelSpec.signatureName == "serving_default")
       #expect(answer.outputs["y"]?.tensorContent == [Float](arrayLiteral: 2.5, 3, 4.5).withUnsafeBytes { Data($0) })
       let filtered = try await service.predict(
         .with {
@@ -156,7 +156,7 @@ private func failure(_ body: () async throws -> Void) async -> (code: RPCError.C
           })
       }
       let results = try await both([task("", "classify"), task("double", "regress")]).results
-      #expect(results.map(\.modelSpec.signatureName) == ["serve", "double"])
+      #expect(results.map(\.modelSpec.signatureName) == ["serving_default", "double"])
       #expect(results[0].classificationResult.classifications[0].classes.map(\.score) == [1.5])
       #expect(results[1].regressionResult.regressions.map(\.value) == [3])
       #expect(
@@ -255,6 +255,35 @@ private func failure(_ body: () async throws -> Void) async -> (code: RPCError.C
         await failure { _ = try await models.handleReloadConfigRequest(.init()) }.message.contains(
           "Only ModelConfigList is currently supported"))
       #expect(context.repository.names == ["pair", "sum"])
+    }
+  }
+
+  /// A call whose time is over, or whose client has gone, leaves the queue before the one that runs has ended.
+  @Test(.timeLimit(.minutes(1))) func callsThatNobodyWaitsForLeaveTheQueue() async throws {
+    try await withServer(["gate"]) { client, context, _ in
+      let service = Tensorflow_Serving_PredictionService.Client(wrapping: client)
+      let gate = Gate.shared
+      let request = Tensorflow_Serving_PredictRequest.with {
+        $0.modelSpec.name = "gate"
+        $0.inputs["x"] = floats([1], [1])
+      }
+      let journal = try #require(context.journal as? MemoryJournal)
+      let first = Task { try await service.predict(request) }
+      await gate.entered()
+      func pending() throws -> Int { try context.repository.model("gate").statistics.snapshot.pending }
+      let gone = Task { try await service.predict(request) }
+      while try pending() == 0 { try await Task.sleep(for: .milliseconds(2)) }
+      gone.cancel()
+      while journal.all.isEmpty { try await Task.sleep(for: .milliseconds(2)) }
+      #expect(journal.all.map(\.error?.code) == [.cancelled])
+      var options = CallOptions.defaults
+      options.timeout = .milliseconds(50)
+      let late = await failure { _ = try await service.predict(request, options: options) }
+      #expect(late.code == .deadlineExceeded)
+      while try pending() > 0 { try await Task.sleep(for: .milliseconds(2)) }
+      gate.open()
+      #expect(try await first.value.outputs["y"]?.tensorContent.count == 4)
+      _ = await gone.result
     }
   }
 }

@@ -97,10 +97,41 @@ extension FakeServable {
     ]
   ) { inputs, _ in inputs }
 
+  static let gate = FakeServable(["x": .float32(["batch"])], [("y", .float32, ["batch"])]) { inputs, _ in
+    Gate.shared.pass()
+    return ["y": inputs["x"]!]
+  }
+
   static let models: [String: FakeServable] = [
+    "gate": gate,
     "half_plus_two": halfPlusTwo, "pair": pair, "bytes": bytes, "iris": iris, "sum": sum, "uneven": uneven, "busy": busy,
     "two": two, "types": types,
   ]
+}
+
+/// What holds the model `gate` up until it is opened.
+final class Gate: Sendable {
+  static let shared = Gate()
+  private let condition = NSCondition()
+  private let isOpen = Mutex(false)
+  private let (arrivals, continuation) = AsyncStream.makeStream(of: Void.self)
+
+  func pass() {
+    continuation.yield()
+    condition.lock()
+    while !isOpen.withLock({ $0 }) { condition.wait() }
+    condition.unlock()
+  }
+
+  /// Returns when somebody waits.
+  func entered() async { for await _ in arrivals { return } }
+
+  func open() {
+    condition.lock()
+    isOpen.withLock { $0 = true }
+    condition.broadcast()
+    condition.unlock()
+  }
 }
 
 /// Files `NAME.fake` stand for the fakes of that name.

@@ -51,7 +51,7 @@ private struct PredictionService: Tensorflow_Serving_PredictionService.ServicePr
     let wanted = request.outputs ?? response.outputs.map(\.name)
     var outputs: [(name: String, tensor: Tensor)] = []
     for name in wanted { if let output = response.outputs.first(where: { $0.name == name }) { outputs.append(output) } }
-    return PredictReply(model: model.name, version: model.version, signature: request.signature ?? "", outputs: outputs)
+    return PredictReply(model: model.name, version: model.version, signature: call.signatureName, outputs: outputs)
   }
 
   func predict(
@@ -64,6 +64,7 @@ private struct PredictionService: Tensorflow_Serving_PredictionService.ServicePr
   /// What came of examples.
   private struct Answer {
     var model: ServedModel
+    /// What the client calls it.
     var signature: String
     var outputs: [(name: String, tensor: Tensor)]
     var count: Int
@@ -113,7 +114,8 @@ private struct PredictionService: Tensorflow_Serving_PredictionService.ServicePr
     }
     let response = try await infer(
       model, InferenceRequest(signature: name, inputs: inputs.inputs), timeout: timeout, arrived: arrived)
-    return Answer(model: model, signature: name, outputs: response.outputs, count: inputs.count)
+    let called = spec.signatureName.isEmpty ? servingDefault : spec.signatureName
+    return Answer(model: model, signature: called, outputs: response.outputs, count: inputs.count)
   }
 
   func classify(

@@ -391,6 +391,8 @@ struct ModelSpecification: Sendable, Equatable {
 /// A `PredictRequest` that has been read.
 struct PredictCall: Sendable {
   var arrived: ContinuousClock.Instant
+  /// What the client calls the signature; the answer says the same.
+  var signatureName = servingDefault
   var prepared: Result<(model: ServedModel, request: InferenceRequest), ServingError>
 }
 
@@ -411,7 +413,8 @@ struct PredictCallDeserializer: MessageDeserializer {
       let model = try context.servedModel(message.spec.name, message.spec.version)
       do throws(ServingError) {
         let request = try message.request(for: model.servable, maxRequestBytes: model.configuration.maxRequestBytes)
-        return PredictCall(arrived: arrived, prepared: .success((model, request)))
+        let name = message.spec.signatureName.isEmpty ? servingDefault : message.spec.signatureName
+        return PredictCall(arrived: arrived, signatureName: name, prepared: .success((model, request)))
       } catch {
         context.refused(model, id: "", api: .tensorFlowGRPC, arrived: arrived, error)
         throw error
