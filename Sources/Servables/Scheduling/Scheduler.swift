@@ -1,7 +1,6 @@
 import ApusExport
 import ApusFormats
 import ApusTensor
-import Synchronization
 
 /// Runs the requests to one version of a model: lets them wait, joins them to batches, and computes on threads of its own.
 ///
@@ -71,20 +70,59 @@ public final class Scheduler: Sendable {
     let sizes = try openSizes(request.inputs, of: signature)
     if let wanted = request.outputs { try check(outputs: wanted, of: signature) }
 
-    var key: (hash: UInt64, inputs: [Tensor])?
-    if let cache {
-      let inputs = signature.inputs.compactMap { request.inputs[$0.name] }
-      let hash = ResponseCache.hash(layout.number, inputs)
-      let candidate = cache.entries.withLock { $0.candidate(hash, layout.number) }
-      if let candidate, ResponseCache.areEqual(candidate.inputs, inputs) {
+    guard let cache else {
+      let answer = try await compute(layout, request, sizes, arrived)
+      return response(answer.outputs, answer.timings, request, signature)
+    }
+    let inputs = signature.inputs.compactMap { request.inputs[$0.name] }
+    let key = ResponseCache.Key(layout.number, inputs)
+    // A request with a deadline or a priority of its own does not depend on another one's.
+    let shares = request.deadline == nil && request.priority == nil
+    while true {
+      switch cache.look(key, inputs, shares: shares) {
+      case .found(let candidate):
+        guard ResponseCache.areEqual(candidate.inputs, inputs) else { break }
         var timings = InferenceTimings()
         timings.isCacheHit = true
         return response(candidate.outputs, timings, request, signature)
+      case .inFlight(let flight):
+        guard ResponseCache.areEqual(flight.inputs, inputs) else { break }
+        if let outputs = try await cache.wait(for: flight) {
+          var timings = InferenceTimings()
+          timings.isCacheHit = true
+          timings.queue = .now - arrived
+          return response(outputs, timings, request, signature)
+        }
+        // The other request came to nothing, such as by its client leaving: that says nothing about this one.
+        continue
+      case .missing(let flight):
+        statistics.update { $0.cacheMiss.add(.now - arrived) }
+        return try await computed(layout, request, sizes, arrived, cache, key, inputs, flight)
       }
-      key = (hash, inputs)
+      // Other inputs with the same hash.
       statistics.update { $0.cacheMiss.add(.now - arrived) }
+      return try await computed(layout, request, sizes, arrived, cache, key, inputs, nil)
     }
+  }
 
+  /// An answer that is kept in the cache, and given to those that wait for it.
+  private func computed(
+    _ layout: SignatureLayout, _ request: InferenceRequest, _ sizes: [Int], _ arrived: ContinuousClock.Instant,
+    _ cache: SharedCache, _ key: ResponseCache.Key, _ inputs: [Tensor], _ flight: SharedCache.Flight?
+  ) async throws(ServingError) -> InferenceResponse {
+    do throws(ServingError) {
+      let answer = try await compute(layout, request, sizes, arrived)
+      cache.insert(key, inputs.map(compact), answer.outputs.map(compact), flight)
+      return response(answer.outputs, answer.timings, request, layout.signature)
+    } catch {
+      if let flight { cache.end(flight) }
+      throw error
+    }
+  }
+
+  private func compute(
+    _ layout: SignatureLayout, _ request: InferenceRequest, _ sizes: [Int], _ arrived: ContinuousClock.Instant
+  ) async throws(ServingError) -> Answer {
     let bytes = request.inputs.values.reduce(0) { $0 + $1.count * $1.elementType.byteSize }
     let waiting = WaitingRequest(layout, request, sizes: sizes, byteCount: bytes, arrived: arrived)
     let outcome = await withTaskCancellationHandler {
@@ -92,12 +130,7 @@ public final class Scheduler: Sendable {
     } onCancel: {
       core.cancel(waiting)
     }
-    let answer = rejoined(try outcome.get(), signature)
-    if let cache, let key {
-      let (inputs, outputs) = (key.inputs.map(compact), answer.outputs.map(compact))
-      cache.entries.withLock { $0.insert(key.hash, layout.number, inputs, outputs) }
-    }
-    return response(answer.outputs, answer.timings, request, signature)
+    return rejoined(try outcome.get(), layout.signature)
   }
 
   private func layout(_ name: String?) throws(ServingError) -> SignatureLayout {
@@ -119,10 +152,4 @@ public final class Scheduler: Sendable {
     }
     return InferenceResponse(outputs: named, timings: timings)
   }
-}
-
-/// A cache that several tasks use.
-private final class SharedCache: Sendable {
-  let entries: Mutex<ResponseCache>
-  init(limit: Int) { entries = Mutex(ResponseCache(limit: limit)) }
 }
