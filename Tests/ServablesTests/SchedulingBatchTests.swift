@@ -124,7 +124,37 @@ import Testing
     let scheduler = Scheduler(model, name: "m", options: .batching(8))
     let x = someRows(5, count: 17)
     #expect(await scheduler.start(requestOf(x)).value.output == expected(x))
-    #expect(model.batches.sorted() == [3, 6, 8])
+    #expect(model.batches.sorted() == [5, 6, 6])
+    // Nor is a batch, and what cannot be split runs whole.
+    let large = ControlledModel(["serve": ControlledModel.rows(6...1_000)])
+    let other = Scheduler(large, name: "m", options: .batching(4))
+    for count in [6, 11, 12] {
+      let x = someRows(1, count: count)
+      #expect(await other.start(requestOf(x)).value.output == expected(x))
+    }
+    #expect(large.batches == [6, 11, 6, 6])
+  }
+
+  @Test func partsOfARequestRunAtOnce() async {
+    let model = ControlledModel()
+    var options = SchedulingOptions.batching(4)
+    options.instances = 3
+    let scheduler = Scheduler(model, name: "m", options: options)
+    for _ in 0..<2 {
+      model.hold()
+      let large = scheduler.start(requestOf(someRows(1, count: 12)))
+      await eventually("all threads run") { scheduler.statistics.snapshot.pending == 0 }
+      model.release()
+      #expect(await large.value.output == expected(someRows(1, count: 12)))
+    }
+    #expect(model.mostRunning == 3)
+  }
+
+  @Test func nobodyMissesADeadlineByWaitingForOthers() async {
+    let model = ControlledModel()
+    let scheduler = Scheduler(model, name: "m", options: .batching(8) { $0.maxQueueDelay = .seconds(300) })
+    let answer = await scheduler.start(requestOf(someRows(1), deadline: .now + .seconds(2))).value
+    #expect(answer.output == expected(someRows(1)))
   }
 
   @Test func largeRequestsAreRefusedWhereTheyAreNotSplit() async {

@@ -83,7 +83,7 @@ struct BatchSizes {
   /// - Parameters:
   ///   - isLarge: whether the model has so many weights that it should be planned for few sizes.
   init(_ options: SchedulingOptions.Batching, bounds: ClosedRange<Int>, isLarge: Bool) {
-    let bound = min(max(options.maxBatchSize, 1), bounds.upperBound)
+    let bound = max(min(max(options.maxBatchSize, 1), bounds.upperBound), bounds.lowerBound, 1)
     let allowed = Set(options.allowedBatchSizes.filter { $0 >= max(1, bounds.lowerBound) && $0 <= bound }).sorted()
     if let last = allowed.last {
       (most, ladder) = (last, allowed)

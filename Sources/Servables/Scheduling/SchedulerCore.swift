@@ -24,7 +24,7 @@ final class SchedulerCore: @unchecked Sendable {
   private var isClosing = false
   private var drainers: [CheckedContinuation<Void, Never>] = []
   /// Where answers keep the order of arrival: those that have not left.
-  private var inOrder: [WaitingRequest] = []
+  private var inOrder: [WaitingRequest?] = []
   private var inOrderStart = 0
 
   /// Threads that exist; the number of a thread is below that.
@@ -168,7 +168,8 @@ final class SchedulerCore: @unchecked Sendable {
     if wait > .zero, let last = request.expiry, policy.timeoutAction == .reject || request.dropTime == last {
       let own =
         request.deadline == nil ? 0 : group.times.expected(examples: request.examples, most: group.sizes?.most ?? .max) ?? 0
-      if now + wait + .nanoseconds(Int(own)) > last {
+      // What is expected is right half of the time; a quarter more, and few runs are for nothing.
+      if now + (wait + .nanoseconds(Int(own))) * 5 / 4 > last {
         throw ServingError(
           .unavailable,
           "the model '\(name)' is busy: the request would wait for about \(wait.milliseconds) ms, longer than it may",
@@ -222,19 +223,17 @@ final class SchedulerCore: @unchecked Sendable {
   private func enqueue(_ request: WaitingRequest, _ group: RequestGroup) {
     let examples = request.examples
     let most = group.sizes?.most ?? .max
-    var counts: [Int] = []
+    var counts = [examples]
     if examples > most {
-      counts = Array(repeating: most, count: examples / most)
-      let rest = examples % most
+      let pieces = (examples - 1) / most + 1
       let lowest = request.layout.batchBounds.lowerBound
-      if rest > 0 {
-        // The last part must not be smaller than the model takes: the one before it gives some.
-        let lack = max(0, lowest - rest)
-        counts[counts.count - 1] -= lack
-        counts.append(rest + lack)
+      let rest = examples - (pieces - 1) * most
+      if rest >= lowest {
+        counts = Array(repeating: most, count: pieces - 1) + [rest]
+      } else if examples / pieces >= lowest {
+        // No part may be smaller than the model takes.
+        counts = (0..<pieces).map { examples / pieces + ($0 < examples % pieces ? 1 : 0) }
       }
-    } else {
-      counts = [examples]
     }
     var start = 0
     for (i, count) in counts.enumerated() {
@@ -305,8 +304,8 @@ final class SchedulerCore: @unchecked Sendable {
       request.continuation = nil
       resumptions.add(continuation, outcome)
     }
-    while inOrderStart < inOrder.count, inOrder[inOrderStart].state == .finished {
-      let next = inOrder[inOrderStart]
+    while inOrderStart < inOrder.count, let next = inOrder[inOrderStart], next.state == .finished {
+      inOrder[inOrderStart] = nil
       if let continuation = next.continuation, let outcome = next.heldOutcome {
         resumptions.add(continuation, outcome)
         next.continuation = nil
@@ -393,11 +392,11 @@ final class SchedulerCore: @unchecked Sendable {
 
   // MARK: Threads
 
-  /// Whom a new request of this group needs: the number of a thread to start, or -1; and whether to call one that sleeps.
-  private func callThreads(for group: RequestGroup, _ now: ContinuousClock.Instant) -> (start: Int, call: Bool) {
+  /// Whom a new request of this group, or what else waits, needs: the number of a thread to start, or -1; and whether to call one that sleeps.
+  private func callThreads(for group: RequestGroup?, _ now: ContinuousClock.Instant) -> (start: Int, call: Bool) {
     if sleeping > called {
       // Whoever sleeps until the group is due need not be woken before.
-      if let due = dueTime(group), due > now, let alarm, alarm <= due { return (-1, false) }
+      if let group, let due = dueTime(group), due > now, let alarm, alarm <= due { return (-1, false) }
       called += 1
       return (-1, true)
     }
@@ -436,11 +435,14 @@ final class SchedulerCore: @unchecked Sendable {
       if let batch = take(now, &wake, &resumptions) {
         let expected = batch.group.times.expected(size: batch.size) ?? 0
         runs[number] = Run(begun: now, expected: .nanoseconds(Int(expected)))
+        // One call is enough for many requests: whoever takes some calls the next one.
+        let (start, call) = waiting > 0 ? callThreads(for: nil, now) : (-1, false)
         monitor.unlock()
+        if call { monitor.signal() }
+        if start >= 0 { startWorker(start) }
         resumptions.resume()
-        run(batch)
+        run(batch, number)
         monitor.lock()
-        runs[number] = nil
         continue
       }
       if !resumptions.isEmpty {
@@ -475,7 +477,11 @@ final class SchedulerCore: @unchecked Sendable {
     guard let sizes = group.sizes, let batching = options.batching, batching.maxQueueDelay > .zero, !isClosing else { return nil }
     if group.examples >= sizes.most { return nil }
     if let least = sizes.leastPreferred, group.examples >= least { return nil }
-    return group.oldest.map { $0 + batching.maxQueueDelay }
+    guard let due = group.oldest.map({ $0 + batching.maxQueueDelay }) else { return nil }
+    guard let expiry = group.firstExpiry else { return due }
+    // Nobody is dropped because of waiting for others.
+    let time = group.times.expected(size: max(group.examples, 1)) ?? 0
+    return min(due, expiry - .milliseconds(1) - .nanoseconds(Int(2 * time)))
   }
 
   /// The batch that is next, or when to look again.
@@ -572,7 +578,7 @@ final class SchedulerCore: @unchecked Sendable {
   }
 
   /// Runs a batch on this thread and gives its requests their answers.
-  private func run(_ batch: Batch) {
+  private func run(_ batch: Batch, _ thread: Int) {
     let parts = batch.parts
     var outcomes: [Result<Answer, ServingError>]
     do throws(ServingError) {
@@ -604,6 +610,8 @@ final class SchedulerCore: @unchecked Sendable {
     }
     var resumptions = Resumptions()
     monitor.lock()
+    // Before anybody is told: whoever sends the next request finds this thread free.
+    runs[thread] = nil
     for (part, outcome) in zip(parts, outcomes) {
       let request = part.request
       guard request.state == .waiting else { continue }
@@ -639,7 +647,9 @@ final class SchedulerCore: @unchecked Sendable {
     statistics.update { snapshot in
       snapshot.executionCount += 1
       snapshot.inferenceCount += batch.examples
-      snapshot.batches[batch.examples, default: .init()].add(computed - joined)
+      // Clients may send any number of examples, but not have us count each of them apart.
+      let bin = batch.examples <= 1_024 ? batch.examples : 1 << (Int.bitWidth - (batch.examples - 1).leadingZeroBitCount)
+      snapshot.batches[bin, default: .init()].add(computed - joined)
     }
     monitor.withLock { batch.group.times.note(size: batch.size, nanoseconds: (end - batch.begun).nanoseconds) }
     var timings = InferenceTimings()

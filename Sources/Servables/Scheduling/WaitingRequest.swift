@@ -101,6 +101,8 @@ final class RequestGroup {
   private var lists: [List]
   private(set) var examples = 0
   private(set) var count = 0
+  /// No later than the first time that something is due with one of them.
+  private(set) var firstExpiry: ContinuousClock.Instant?
 
   init(_ key: Key, _ layout: SignatureLayout, sizes: BatchSizes?, levels: Int) {
     (self.key, self.layout, self.sizes) = (key, layout, sizes)
@@ -131,6 +133,7 @@ final class RequestGroup {
     lists[level].examples += part.count
     examples += part.count
     count += 1
+    if let expiry = part.request.expiry { firstExpiry = firstExpiry.map { min($0, expiry) } ?? expiry }
   }
 
   func remove(_ part: WaitingPart) {
@@ -145,6 +148,7 @@ final class RequestGroup {
     lists[level].examples -= part.count
     examples -= part.count
     count -= 1
+    if count == 0 { firstExpiry = nil }
   }
 
   func forEach(_ body: (WaitingPart) -> Void) {
