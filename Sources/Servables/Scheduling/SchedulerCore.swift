@@ -478,10 +478,10 @@ final class SchedulerCore: @unchecked Sendable {
     if group.examples >= sizes.most { return nil }
     if let least = sizes.leastPreferred, group.examples >= least { return nil }
     guard let due = group.oldest.map({ $0 + batching.maxQueueDelay }) else { return nil }
-    guard let expiry = group.firstExpiry else { return due }
+    guard let latest = group.latestStart else { return due }
     // Nobody is dropped because of waiting for others.
     let time = group.times.expected(size: max(group.examples, 1)) ?? 0
-    return min(due, expiry - .milliseconds(1) - .nanoseconds(Int(2 * time)))
+    return min(due, latest - .nanoseconds(Int(2 * time)))
   }
 
   /// The batch that is next, or when to look again.

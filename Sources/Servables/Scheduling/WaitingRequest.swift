@@ -101,8 +101,8 @@ final class RequestGroup {
   private var lists: [List]
   private(set) var examples = 0
   private(set) var count = 0
-  /// No later than the first time that something is due with one of them.
-  private(set) var firstExpiry: ContinuousClock.Instant?
+  /// When one of them must be begun, or an earlier one had to be: a tenth of its time before that is over, and a little more.
+  private(set) var latestStart: ContinuousClock.Instant?
 
   init(_ key: Key, _ layout: SignatureLayout, sizes: BatchSizes?, levels: Int) {
     (self.key, self.layout, self.sizes) = (key, layout, sizes)
@@ -133,7 +133,10 @@ final class RequestGroup {
     lists[level].examples += part.count
     examples += part.count
     count += 1
-    if let expiry = part.request.expiry { firstExpiry = firstExpiry.map { min($0, expiry) } ?? expiry }
+    if let expiry = part.request.expiry {
+      let start = expiry - max((expiry - part.request.arrived) / 10, .milliseconds(5))
+      latestStart = latestStart.map { min($0, start) } ?? start
+    }
   }
 
   func remove(_ part: WaitingPart) {
@@ -148,7 +151,7 @@ final class RequestGroup {
     lists[level].examples -= part.count
     examples -= part.count
     count -= 1
-    if count == 0 { firstExpiry = nil }
+    if count == 0 { latestStart = nil }
   }
 
   func forEach(_ body: (WaitingPart) -> Void) {
