@@ -1,6 +1,7 @@
 import ApusFormats
 import ApusServables
 import ApusTensor
+import Foundation
 import NIOCore
 import Testing
 
@@ -237,6 +238,22 @@ private func message(_ body: () throws(ServingError) -> Void) -> String {
     #expect(message { () throws(ServingError) in _ = try elements(#"{"b64":"AQ=="}"#, .uint8) }.contains("is not a number"))
   }
 
+  @Test func everyByteSurvivesBase64() throws {
+    var random = SplitMix(seed: 4)
+    for count in 0..<100 {
+      let bytes = (0..<count).map { _ in UInt8(truncatingIfNeeded: random.next()) }
+      let text = String(decoding: bytes.withUnsafeBytes { Base64.encode($0) }, as: UTF8.self)
+      #expect(decoded(text) == bytes)
+      #expect(text == Data(bytes).base64EncodedString())
+      // Some writers escape the slash.
+      let escaped = "{\"b64\":\"" + text.replacingOccurrences(of: "/", with: "\\/") + "\"}"
+      #expect(try elements(escaped, .uint8, readsBytes: true).elements(as: UInt8.self) == bytes)
+    }
+    #expect(
+      message { () throws(ServingError) in _ = try elements("{\"b64\":\"AAAA", .uint8, readsBytes: true) }.contains(
+        "ends inside a string"))
+  }
+
   @Test func boundsMemory() {
     #expect(
       message { () throws(ServingError) in _ = try elements("[1,2,3,4,5]", .float64, limit: 32) }.contains("more than 32 bytes"))
@@ -264,14 +281,16 @@ private func message(_ body: () throws(ServingError) -> Void) -> String {
 
   @Test(arguments: [("", ""), ("Zg==", "f"), ("Zm8=", "fo"), ("Zm8", "fo"), ("Zm9v", "foo"), ("Zm9vYg==", "foob")])
   func decodesBase64(_ text: String, _ expected: String) {
-    #expect(Base64.decode(text.utf8).map { String(decoding: $0, as: UTF8.self) } == expected)
+    #expect(decoded(text).map { String(decoding: $0, as: UTF8.self) } == expected)
     let encoded = Array(expected.utf8).withUnsafeBytes { Base64.encode($0) }
     #expect(encoded.filter { $0 != 61 } == text.utf8.filter { $0 != 61 } && encoded.count % 4 == 0)
   }
 
   @Test(arguments: ["Z", "Zg=", "Zg===", "=", "Zg==Zg==", "Z!==", "Zm9 v", "Zm9v===="])
-  func refusesWhatIsNotBase64(_ text: String) { #expect(Base64.decode(text.utf8) == nil) }
+  func refusesWhatIsNotBase64(_ text: String) { #expect(decoded(text) == nil) }
 }
+
+private func decoded(_ text: String) -> [UInt8]? { Array(text.utf8).withUnsafeBytes { Base64.decode($0) } }
 
 struct SplitMix: RandomNumberGenerator {
   var state: UInt64

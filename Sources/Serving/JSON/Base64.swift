@@ -37,35 +37,38 @@ enum Base64 {
   }
 
   /// The bytes, or nil if it is not Base64. The padding may be missing.
-  static func decode(_ text: some Collection<UInt8>) -> [UInt8]? {
-    var result: [UInt8] = []
-    result.reserveCapacity(text.count / 4 * 3)
-    var (group, letters, padding): (UInt32, Int, Int) = (0, 0, 0)
-    for byte in text {
-      if byte == UInt8(ascii: "=") {
-        padding += 1
-        continue
-      }
-      let value = values[Int(byte)]
-      guard value != 255, padding == 0 else { return nil }
-      group = group << 6 | UInt32(value)
-      letters += 1
-      if letters & 3 == 0 {
-        result.append(UInt8(truncatingIfNeeded: group >> 16))
-        result.append(UInt8(truncatingIfNeeded: group >> 8))
-        result.append(UInt8(truncatingIfNeeded: group))
-        group = 0
+  static func decode(_ text: UnsafeRawBufferPointer) -> [UInt8]? {
+    var isValid = true
+    let result = [UInt8](unsafeUninitializedCapacity: text.count / 4 * 3 + 3) { target, count in
+      values.withUnsafeBufferPointer { values in
+        var i = 0
+        // Four letters at once, until something is no letter.
+        while i + 4 <= text.count {
+          let (a, b) = (values[Int(text[i])], values[Int(text[i + 1])])
+          let (c, d) = (values[Int(text[i + 2])], values[Int(text[i + 3])])
+          guard a | b | c | d < 64 else { break }
+          target[count] = a << 2 | b >> 4
+          target[count + 1] = b << 4 | c >> 2
+          target[count + 2] = c << 6 | d
+          count += 3
+          i += 4
+        }
+        var rest: [UInt8] = []
+        while i < text.count, rest.count < 4, case let value = values[Int(text[i])], value < 64 {
+          rest.append(value)
+          i += 1
+        }
+        let padding = text.count - i
+        isValid =
+          text[i...].allSatisfy { $0 == UInt8(ascii: "=") } && (padding == 0 || rest.count + padding == 4) && rest.count != 1
+          && (rest.count > 0 || padding == 0)
+        guard isValid else { return }
+        for j in 1..<max(1, rest.count) {
+          target[count] = rest[j - 1] << UInt8(2 * j) | rest[j] >> UInt8(6 - 2 * j)
+          count += 1
+        }
       }
     }
-    guard padding == 0 || (padding <= 2 && (letters + padding) & 3 == 0) else { return nil }
-    switch letters & 3 {
-    case 0: break
-    case 2: result.append(UInt8(truncatingIfNeeded: group >> 4))
-    case 3:
-      result.append(UInt8(truncatingIfNeeded: group >> 10))
-      result.append(UInt8(truncatingIfNeeded: group >> 2))
-    default: return nil
-    }
-    return result
+    return isValid ? result : nil
   }
 }

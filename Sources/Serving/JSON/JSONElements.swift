@@ -211,7 +211,7 @@ struct JSONElements: ~Copyable {
       guard try scanner.nextKey() == "b64", try scanner.kind() == .string else {
         throw error("\(place(depth))an object that is not {\"b64\": \"…\"} stands for no bytes")
       }
-      guard let decoded = Base64.decode(try scanner.string().utf8) else {
+      guard let decoded = try scanner.base64() else {
         throw error("\(place(depth))Unable to base64 decode")
       }
       guard try scanner.nextKey() == nil else {

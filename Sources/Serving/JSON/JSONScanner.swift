@@ -91,6 +91,21 @@ struct JSONScanner {
     return try text()
   }
 
+  /// A string of Base64, decoded; nil if it is none.
+  mutating func base64() throws(ServingError) -> [UInt8]? {
+    try expect(.string)
+    let start = cursor.index + 1
+    // Found by what it must not have; where that is an escape, it is read as any string is.
+    var end = start
+    while end < cursor.end, cursor[end] != UInt8(ascii: "\""), cursor[end] != UInt8(ascii: "\\") { end += 1 }
+    guard end < cursor.end, cursor[end] == UInt8(ascii: "\"") else {
+      var text = try text()
+      return text.withUTF8 { Base64.decode(UnsafeRawBufferPointer($0)) }
+    }
+    cursor.index = end + 1
+    return Base64.decode(UnsafeRawBufferPointer(start: cursor.base + start, count: end - start))
+  }
+
   mutating func bool() throws(ServingError) -> Bool {
     try expect(.bool)
     if cursor.skip("true") { return true }
