@@ -263,6 +263,7 @@ private func failure(_ body: () async throws -> Void) async -> (code: RPCError.C
     try await withServer(["gate"]) { client, context, _ in
       let service = Tensorflow_Serving_PredictionService.Client(wrapping: client)
       let gate = Gate.shared
+      defer { gate.open() }  // also when something fails: the server waits for who waits
       let request = Tensorflow_Serving_PredictRequest.with {
         $0.modelSpec.name = "gate"
         $0.inputs["x"] = floats([1], [1])
