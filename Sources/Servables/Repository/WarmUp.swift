@@ -63,6 +63,8 @@ enum WarmUp {
         let bounds = signature.openDimensions.first(where: { $0.name == batch })?.sizes
       {
         batches += (batching.allowedBatchSizes + batching.preferredBatchSizes).filter { bounds.contains($0) }
+        // Else each size is planned while requests of that size wait.
+        batches += Scheduler.batchSizes(of: servable, signature: name, scheduling)
       }
       for size in Set(batches).sorted().prefix(16) {
         if let batch { sizes[batch] = size }

@@ -54,9 +54,16 @@ public final class Scheduler: Sendable {
 
   /// Sizes that batches of a signature are likely to have, the smallest first: what a warm-up should run. Empty if requests to it
   /// are not joined, or there is no such signature.
-  public func batchSizes(signature: String? = nil) -> [Int] {
-    guard let batching = options.batching, let layout = layouts[signature ?? defaultLayout ?? ""], layout.batchAxis != nil
+  /// - Parameter signature: nil for the default one.
+  public func batchSizes(signature: String? = nil) -> [Int] { Self.batchSizes(of: servable, signature: signature, options) }
+
+  /// The same, of a model that has no scheduler yet.
+  public static func batchSizes(of servable: any Servable, signature: String? = nil, _ options: SchedulingOptions) -> [Int] {
+    guard let batching = options.batching, let name = signature ?? servable.defaultSignature,
+      let signature = servable.signatures[name]
     else { return [] }
+    let layout = SignatureLayout(name, signature, number: 0)
+    guard layout.batchAxis != nil else { return [] }
     let sizes = BatchSizes(batching, bounds: layout.batchBounds, isLarge: SchedulerCore.isLarge(servable))
     if !sizes.ladder.isEmpty { return sizes.ladder }
     return Set(sizes.preferred.map(sizes.padded) + [max(1, layout.batchBounds.lowerBound), sizes.most]).sorted()
