@@ -15,6 +15,19 @@ import Testing
     }
   }
 
+  /// A model that is unloaded gives its memory back.
+  @Test func aPlanThatHasRunIsReleased() throws {
+    weak var released: Plan?
+    do {
+      let source = Self.network()
+      let plan = Plan(source)
+      released = plan
+      _ = try plan.run(arrays(source.inputTypes, seed: 1))
+      #expect(released != nil)
+    }
+    #expect(released == nil)
+  }
+
   @Test func manyTasksRunOnePlan() async throws {
     let source = Self.network()
     let plan = Plan(source, stable: [3])

@@ -194,6 +194,21 @@ import Testing
     }
   }
 
+  @Test func recordsOfOtherKindsAreReadByWhoeverKnowsThem() async throws {
+    try await withFolder { folder in
+      try Adders.put(1, at: folder + "/add/1")
+      try write(TFRecord.framed([1, 2, 3]) + TFRecord.framed([4]), folder, "tf_serving_warmup_requests")
+      var options = RepositoryOptions()
+      options.warmUpLog = { (record, servable) throws(ServingError) in
+        guard record.count <= 3, servable.platform == "apus" else { throw ServingError(.invalidArgument, "no record") }
+        return InferenceRequest(inputs: ["x": Tensor.zeros([record.count, 128])])
+      }
+      let repository = ModelRepository(options: options)
+      try await repository.reload([ModelConfiguration(name: "add", path: folder + "/add")])
+      #expect(try repository.model("add").warmUp?.requests == 2)
+    }
+  }
+
   @Test func aFailedWarmUpKeepsTheOldVersion() async throws {
     try await withFolder { folder in
       try Adders.put(1, at: folder + "/add/1")

@@ -51,7 +51,9 @@ struct LoadedVersion: Sendable {
   var warmUp: WarmUpResult?
 
   /// Reads, checks and warms up on the calling thread.
-  static func load(_ files: VersionFiles, _ configuration: ModelConfiguration) -> Result<LoadedVersion, ServingError> {
+  static func load(
+    _ files: VersionFiles, _ configuration: ModelConfiguration, _ options: RepositoryOptions
+  ) -> Result<LoadedVersion, ServingError> {
     do throws(ServingError) {
       guard let format = files.format else { throw ServingError(.failedPrecondition, "no model is there yet") }
       let start = ContinuousClock.now
@@ -59,7 +61,7 @@ struct LoadedVersion: Sendable {
       let settings = try VersionSettings.read(files, configuration).get()
       try configuration.checkExpectations(servable)
       let loadDuration = ContinuousClock.now - start
-      let warmUp = try WarmUp.run(servable, files, configuration, settings.scheduling)
+      let warmUp = try WarmUp.run(servable, files, configuration, settings.scheduling, log: options.warmUpLog)
       return .success(LoadedVersion(servable: servable, settings: settings, loadDuration: loadDuration, warmUp: warmUp))
     } catch { return .failure(error) }
   }

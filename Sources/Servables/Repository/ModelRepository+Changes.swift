@@ -406,7 +406,7 @@ extension ModelRepository {
       var tries = 0
       while true {
         tries += 1
-        switch await inBackground(quiet: isServing, { LoadedVersion.load(files, configuration) }) {
+        switch await inBackground(quiet: isServing, { [options] in LoadedVersion.load(files, configuration, options) }) {
         case .success(let loaded):
           publish(name, files, configuration, loaded)
           await returnMemory()

@@ -2,20 +2,18 @@ import ApusFormats
 import ApusTensor
 
 extension WarmUp {
-  /// Runs the requests that TensorFlow Serving recorded: records of `PredictionLog`, of which those of Predict are taken.
+  /// The requests that TensorFlow Serving recorded: records of `PredictionLog`.
+  /// - Parameter log: reads one; nil: those of Predict are read here, others are left out.
   /// - Throws: ``ServingError``.
-  static func tensorFlow(_ path: String, _ run: (Request) throws(ServingError) -> Void) throws(ServingError) {
-    var requests: [Request] = []
+  static func tensorFlow(
+    _ path: String, _ servable: any Servable, _ log: RepositoryOptions.WarmUpLog?
+  ) throws(ServingError) -> [Request] {
+    var records: [[UInt8]] = []
     do throws(FormatError) {
       let reader = try EventFileReader(path, limit: 1 << 28)
-      var count = 0
       while let record = try reader.nextRecord() {
-        count += 1
-        guard count <= limit else { throw FormatError(.limitExceeded, file: path, "has more than \(limit) requests") }
-        let request = try record.withUnsafeBufferPointer { (bytes) throws(FormatError) -> Request? in
-          try Request(predictionLog: UnsafeRawBufferPointer(bytes), file: path + ", record \(count)")
-        }
-        if let request { requests.append(request) }
+        guard records.count < limit else { throw FormatError(.limitExceeded, file: path, "has more than \(limit) requests") }
+        records.append(record)
       }
       guard reader.tornBytes == 0 else {
         throw FormatError(.truncated, file: path, offset: reader.offset, "the last record is cut off")
@@ -23,7 +21,21 @@ extension WarmUp {
     } catch {
       throw ServingError(.invalidArgument, "warm-up: \(error.description)")
     }
-    for request in requests { try run(request) }
+    var requests: [Request] = []
+    for (i, record) in records.enumerated() {
+      let request = try record.withUnsafeBufferPointer { (raw) throws(ServingError) -> Request? in
+        let bytes = UnsafeRawBufferPointer(raw)
+        if let log {
+          let request = try log(bytes, servable)
+          return Request(signature: request.signature, inputs: request.inputs)
+        }
+        do throws(FormatError) { return try Request(predictionLog: bytes, file: path + ", record \(i + 1)") } catch {
+          throw ServingError(.invalidArgument, "warm-up: \(error.description)")
+        }
+      }
+      if let request { requests.append(request) }
+    }
+    return requests
   }
 }
 

@@ -18,7 +18,8 @@ enum WarmUp {
   /// - Returns: nil if there were none.
   /// - Throws: ``ServingError``: a request failed, or the file with them is not what it should be.
   static func run(
-    _ servable: any Servable, _ files: VersionFiles, _ configuration: ModelConfiguration, _ scheduling: SchedulingOptions
+    _ servable: any Servable, _ files: VersionFiles, _ configuration: ModelConfiguration, _ scheduling: SchedulingOptions,
+    log: RepositoryOptions.WarmUpLog? = nil
   ) throws(ServingError) -> WarmUpResult? {
     guard configuration.warmUp != .none else { return nil }
     let start = ContinuousClock.now
@@ -34,7 +35,7 @@ enum WarmUp {
     if fileKind(files.folder + "/" + ownFile) != nil {
       for request in try recorded(files.folder + "/" + ownFile, servable) { try run(request) }
     } else if fileKind(files.folder + "/" + tensorFlowFile) != nil {
-      try tensorFlow(files.folder + "/" + tensorFlowFile, run)
+      for request in try tensorFlow(files.folder + "/" + tensorFlowFile, servable, log) { try run(request) }
     } else if configuration.warmUp == .generated {
       for request in try generated(servable, scheduling) { try run(request) }
     }
