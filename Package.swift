@@ -57,10 +57,14 @@ let package = Package(
         "ApusTensor", "ApusNN", "ApusText", "ApusModels", "ApusData", "ApusTraining", "ApusFormats", "ApusExport",
       ],
       path: "Sources/Apus", swiftSettings: strict),
+    // What the pages of the board and of the server share.
+    .target(
+      name: "ApusPages", dependencies: [.product(name: "Hummingbird", package: "hummingbird")], path: "Sources/Pages",
+      resources: [.embedInCode("Shared")], swiftSettings: strict),
     .target(
       name: "ApusBoard",
       dependencies: [
-        "ApusFormats", "ApusCPU", .product(name: "Hummingbird", package: "hummingbird"),
+        "ApusFormats", "ApusCPU", "ApusPages", .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "Logging", package: "swift-log"),
       ],
       path: "Sources/Board", resources: [.embedInCode("Page")], swiftSettings: strict),
@@ -79,7 +83,7 @@ let package = Package(
     .target(
       name: "ApusServing",
       dependencies: [
-        "ApusServables", "ApusServingProtocols", "ApusFormats", "ApusExport", "ApusTensor", "ApusCPU",
+        "ApusServables", "ApusServingProtocols", "ApusPages", "ApusFormats", "ApusExport", "ApusTensor", "ApusCPU",
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdHTTP2", package: "hummingbird"),
         .product(name: "HummingbirdTLS", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
         .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
@@ -151,7 +155,9 @@ if let value = Context.environment["APUS_TESTS"] {
     package.targets.removeAll { $0.type == .executable && !($0.name == "TrainingProgram" && names.contains("TrainingTests")) }
     let needsServers = names.contains("BoardTests") || names.contains("ServingTests")
     package.dependencies.removeAll { _ in !needsServers }
-    package.targets.removeAll { !needsServers && ["ApusBoard", "ApusServing", "ApusServingProtocols"].contains($0.name) }
+    package.targets.removeAll {
+      !needsServers && ["ApusBoard", "ApusPages", "ApusServing", "ApusServingProtocols"].contains($0.name)
+    }
   }
   for target in package.targets where target.name == "ApusTensor" && value == "threads" {
     target.swiftSettings?.append(.define("APUS_SANITIZE_THREAD"))  // see Sources/Tensor/Lock.swift

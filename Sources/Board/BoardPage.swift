@@ -1,3 +1,5 @@
+import ApusPages
+
 /// The files of the page, which are part of the program: `Page` beside this file.
 enum BoardPage {
   struct File: Sendable {
@@ -7,6 +9,8 @@ enum BoardPage {
 
   static let files: [File] = [
     File(path: "/", type: "text/html; charset=utf-8", bytes: PackageResources.index_html),
+    File(path: "/base.css", type: "text/css; charset=utf-8", bytes: SharedPage.css),
+    File(path: "/elements.js", type: "text/javascript; charset=utf-8", bytes: SharedPage.script),
     File(path: "/board.css", type: "text/css; charset=utf-8", bytes: PackageResources.board_css),
     File(path: "/main.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.main_js),
     File(path: "/chart.js", type: "text/javascript; charset=utf-8", bytes: PackageResources.chart_js),

@@ -1,4 +1,5 @@
 import ApusFormats
+import ApusPages
 import Hummingbird
 import Logging
 import Synchronization
@@ -113,13 +114,7 @@ public struct BoardServer: Sendable {
   }
 
   private static func answer(_ bytes: [UInt8], type: String, status: HTTPResponse.Status = .ok) -> Response {
-    var headers: HTTPFields = [.contentType: type, .cacheControl: "no-store"]
-    headers[.xContentTypeOptions] = "nosniff"
-    // Nothing from elsewhere is loaded or run, whatever stands in an event file.
-    headers[.contentSecurityPolicy] =
-      "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; media-src 'self'; connect-src 'self'; "
-      + "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: ByteBuffer(bytes: bytes)))
+    PageAnswer.answer(ByteBuffer(bytes: bytes), type: type, status: status, media: true)
   }
 
   fileprivate static func refusal(_ mistake: BoardQuery.Mistake, status: HTTPResponse.Status? = nil) -> Response {

@@ -9,7 +9,7 @@ public struct ServingContext: Sendable {
   /// Told of every request to a model, for metrics, logs and traces.
   public let journal: any RequestJournal
 
-  public init(_ repository: ModelRepository, limits: ServingLimits = .init(), journal: any RequestJournal = SilentJournal()) {
+  public init(_ repository: ModelRepository, limits: ServingLimits = .init(), journal: any RequestJournal = ServingJournal()) {
     (self.repository, self.limits, self.journal) = (repository, limits, journal)
   }
 

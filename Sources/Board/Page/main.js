@@ -1,5 +1,5 @@
 // The page as a whole: which runs, which kind of values, and asking for what is new.
-import { Cards, ask, board, count, element, pattern, save, settings } from "./common.js";
+import { Cards, ask, board, count, element, pattern, save, settings, showTheme } from "./common.js";
 import { ScalarCard } from "./chart.js";
 import { HistogramCard } from "./histogram.js";
 import { BlobCard, TextCard } from "./media.js";
@@ -199,8 +199,7 @@ $("pause").addEventListener("click", () => {
 });
 
 function applyTheme() {
-  const isDark = settings.theme === "dark" || (settings.theme === "system" && matchMedia("(prefers-color-scheme: dark)").matches);
-  document.documentElement.dataset.theme = isDark ? "dark" : "light";
+  showTheme(settings.theme);
   $("theme").textContent = { system: "Theme: auto", light: "Theme: light", dark: "Theme: dark" }[settings.theme];
 }
 $("theme").addEventListener("click", () => { settings.theme = { system: "light", light: "dark", dark: "system" }[settings.theme]; save(); applyTheme(); });

@@ -1,4 +1,5 @@
 import ApusFormats
+import ApusPages
 import ApusServables
 import Hummingbird
 
@@ -25,7 +26,9 @@ public struct OperationsRoutes: Sendable {
       }
     }
     for file in StatusPage.files {
-      for path in file.paths { router.get(RouterPath(path)) { _, _ in PageAnswer.file(file.bytes, type: file.type) } }
+      for path in file.paths {
+        router.get(RouterPath(path)) { _, _ in PageAnswer.answer(ByteBuffer(bytes: file.bytes), type: file.type) }
+      }
     }
     router.get("/status/state") { _, _ in PageAnswer.data(StatusAnswers(context).state().printed()) }
     router.get("/status/curves") { request, _ in
@@ -60,24 +63,14 @@ public struct OperationsRoutes: Sendable {
   }
 }
 
-/// Answers to a browser: nothing from elsewhere is loaded or run, whatever a model is called.
-enum PageAnswer {
-  static func file(_ bytes: [UInt8], type: String) -> Response { answer(ByteBuffer(bytes: bytes), type: type) }
-
-  static func data(_ text: String, type: String = "application/json") -> Response { answer(ByteBuffer(string: text), type: type) }
+extension PageAnswer {
+  static func data(_ text: String, type: String = "application/json") -> Response {
+    answer(ByteBuffer(string: text), type: type)
+  }
 
   static func failure(_ error: ServingError) -> Response {
     answer(
       ByteBuffer(string: JSONValue.object(["error": .string(error.message)]).printed()), type: "application/json",
       status: .init(code: error.code.httpStatus))
-  }
-
-  private static func answer(_ bytes: ByteBuffer, type: String, status: HTTPResponse.Status = .ok) -> Response {
-    var headers: HTTPFields = [.contentType: type, .cacheControl: "no-store"]
-    headers[.xContentTypeOptions] = "nosniff"
-    headers[.contentSecurityPolicy] =
-      "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; connect-src 'self'; "
-      + "frame-ancestors 'none'; base-uri 'none'; form-action 'none'"
-    return Response(status: status, headers: headers, body: ResponseBody(byteBuffer: bytes))
   }
 }
