@@ -112,13 +112,11 @@ public final class ServingJournal: RequestJournal, Sendable {
     mutating func add(_ entry: JournalEntry, _ statistics: ModelStatistics?) {
       recent.add(entry)
       totals.add(entry)
-      if let statistics {
-        archive.watch(statistics, as: ModelVersion(model: entry.model, version: entry.version))
-        // Only a model that there is has a window, so strangers' names do not fill memory.
-        if windows[entry.model] == nil, windows.count >= JournalTotals.maxModels { return }
-        windows[entry.model, default: SlidingWindow()].add(
-          second: entry.ended / 1_000_000_000, nanoseconds: entry.code == nil ? entry.total : nil)
-      }
+      if let statistics { archive.watch(statistics, as: ModelVersion(model: entry.model, version: entry.version)) }
+      // Only a model that there is has a window, so strangers' names do not fill memory.
+      guard entry.version != 0, windows[entry.model] != nil || windows.count < JournalTotals.maxModels else { return }
+      windows[entry.model, default: SlidingWindow()].add(
+        second: entry.ended / 1_000_000_000, nanoseconds: entry.code == nil ? entry.total : nil)
     }
 
     mutating func decide(_ entry: JournalEntry, _ options: Options) -> LogDecision {

@@ -53,11 +53,14 @@ export class Curves {
       }
       for (const [, place, colour] of kinds) {
         let path = "", last = null;
+        slots.forEach((slot, i) => {
+          // One without neighbours would not be seen as a line.
+          if (slot[place] != null && slots[i - 1]?.[place] == null && slots[i + 1]?.[place] == null) svg.append(element("circle", { class: "dot", run: colour, cx: x(slot[0] + step / 2), cy: y(Math.max(slot[place], 1)), r: 3 }));
+        });
         for (const slot of slots) {
           if (slot[place] == null) { last = null; continue; }
           // A gap without requests is a gap in the curve.
           path += `${last === null ? "M" : "L"}${x(slot[0] + step / 2).toFixed(1)} ${y(Math.max(slot[place], 1)).toFixed(1)}`;
-          if (last === null) path += "h0.01";
           last = slot;
         }
         svg.append(element("path", { class: "curve", run: colour, d: path, "stroke-linecap": "round" }));

@@ -32,6 +32,7 @@ public final class ModelServer: Sendable {
 
   /// Adds all routes to a router.
   public func add<C: RequestContext>(to router: Router<C>) {
+    router.add(middleware: RequestIdentityMiddleware(context.journal))
     TensorFlowRoutes(context).add(to: router)
     InferenceRoutes(context).add(to: router)
     OperationsRoutes(context).add(to: router)
@@ -63,7 +64,7 @@ public final class ModelServer: Sendable {
       transport: .http2NIOPosix(
         address: .ipv4(host: options.host, port: options.grpcPort ?? 0), transportSecurity: .plaintext,
         config: .defaults { $0.rpc.maxRequestPayloadSize = self.context.limits.maxBodyBytes }, eventLoopGroup: loops),
-      services: services)
+      services: services, interceptors: [RequestIdentityInterceptor(context.journal)])
 
     let (signals, signalContinuation) = AsyncStream.makeStream(of: Int32.self)
     let sources = [SIGTERM, SIGINT].map { number in
