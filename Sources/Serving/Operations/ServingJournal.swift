@@ -271,10 +271,11 @@ struct JournalTotals: Sendable {
     guard entry.version != 0 else { return }
     parse[entry.api, default: .init()].count += 1
     parse[entry.api, default: .init()].nanoseconds &+= entry.parse
+    // Latencies are of requests that were answered.
+    guard entry.code == nil else { return }
     latencies[
       LatencyKey(model: model, api: entry.api, operation: entry.operation), default: Distribution(ModelStatistics.bucketBounds)
     ].add(entry.total)
-    guard entry.code == nil else { return }
     runtime[model, default: Distribution(ModelStatistics.bucketBounds)].add(entry.compute)
     queue[model, default: Distribution(Self.queueBounds)].add(entry.queue)
   }
