@@ -142,7 +142,10 @@ public struct InferenceRoutes: Sendable {
 }
 
 extension RequestContext {
-  fileprivate var modelName: String { parameters.get("model") ?? "" }
+  fileprivate var modelName: String {
+    let text = parameters.get("model") ?? ""
+    return TensorFlowPath.decoded(text[...]) ?? text
+  }
   fileprivate func modelVersion(_ isVersioned: Bool) -> String {
     guard isVersioned else { return "" }
     // An empty one is not the same as none.
