@@ -414,7 +414,8 @@ def starting(args, report, bodies):
 
 def loading(args, report, bodies):
     """The p99 of a model that is served while another one is loaded and unloaded, again and again."""
-    with serving(args, "mlp", "bert-base", options=["--mode", "explicit", "--load-model", "mlp"]) as ours:
+    with serving(args, "mlp", "bert-base", options=["--explicit"]) as ours:
+        ours.request("POST", "/v2/repository/models/mlp/load", {})
         busy, cycles = threading.Event(), []
 
         def cycle():
@@ -456,7 +457,7 @@ def main():
     for tool in ("wrk", "h2load"):
         if not shutil.which(tool):
             raise SystemExit(f"{tool} is not installed")
-    args.batching_off, args.batching_on = [], ["--batching"]
+    args.batching_off, args.batching_on = [], ["--max-batch-size", "16"]
     report = Report(args.out)
     with tempfile.TemporaryDirectory() as folder:
         bodies = Bodies(folder)

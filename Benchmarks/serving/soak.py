@@ -221,7 +221,7 @@ def main():
     images = [[round(numbers.random(), 3) for _ in range(784)] for _ in range(12)]
     images = list(zip(images, models.mlp_answer(images, weights)))
     holds = True
-    with Server(args.apus, folder, "--mode", "poll", "--poll-interval", "1") as server:
+    with Server(args.apus, folder, "--poll", "1") as server:
         kinds = ["rest-predict", "rest-infer", "rest-binary", "rest-versions", "grpc-infer", "grpc-predict", "grpc-versions"]
         clients = [Client(server, kind, args.rate / len(kinds), images) for kind in kinds]
         for client in clients:

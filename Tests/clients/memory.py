@@ -9,7 +9,8 @@ MEGABYTE = 1 << 20
 
 def main(apus, check):
     cycles = 100 if check.quick else 1000
-    with model_folder("mlp", "half_plus_two") as folder, Server(apus, folder, "--mode", "explicit", "--load-model", "half_plus_two", check=check) as server:
+    with model_folder("mlp", "half_plus_two") as folder, Server(apus, folder, "--explicit", check=check) as server:
+        check.equal("load", server.request("POST", "/v2/repository/models/half_plus_two/load", {})[0], 200)
         image = {"inputs": [{"name": "image", "shape": [1, 784], "datatype": "FP32", "data": [0.5] * 784}]}
         figures, began = [], time.monotonic()
         for cycle in range(cycles):

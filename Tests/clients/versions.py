@@ -9,7 +9,7 @@ import models
 from harness import Server, model_folder, run
 from load import Load
 
-POLL = ["--mode", "poll", "--poll-interval", "0.2"]
+POLL = ["--poll", "0.2"]
 
 
 def main(apus, check):
