@@ -95,6 +95,9 @@ import Testing
       #expect(trace.status == .ok)
       let events = try self.object(trace)["traceEvents"]?.array ?? []
       #expect(events.contains { $0.object?["name"]?.string == "predict half_plus_two version 1" })
+      _ = try await client.execute(uri: "/v1/models/half_plus_two:predict", method: .post, headers: [id: "a/b?"], body: body)
+      let encoded = try await client.execute(uri: "/v2/trace/requests/a%2Fb%3F", method: .get)
+      #expect(encoded.status == .ok)
       let none = try await client.execute(uri: "/v2/trace/requests/another", method: .get)
       #expect(none.status == .notFound)
       for (query, status) in [("last=1", 200), ("last=0", 400), ("last=x", 400), ("last=99999999999", 200)] {

@@ -50,7 +50,9 @@ public struct OperationsRoutes: Sendable {
     }
     router.get("/v2/trace/requests/:id") { _, parameters in
       guard let journal = context.journal as? ServingJournal else { return Self.noJournal }
-      guard let id = parameters.parameters.get("id"), let entry = journal.recent(id: id) else {
+      guard let text = parameters.parameters.get("id"), let id = TensorFlowPath.decoded(text[...]),
+        let entry = journal.recent(id: id)
+      else {
         return PageAnswer.failure(
           ServingError(.notFound, "no request of this id is among the last \(journal.options.recentCount)"))
       }

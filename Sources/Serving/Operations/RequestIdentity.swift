@@ -129,11 +129,13 @@ struct RequestTarget: Sendable, Hashable {
       let verb = last[last.utf8.index(after: colon)...].lowercased()
       guard ["predict", "classify", "regress"].contains(verb) else { return }
       (api, operation) = (.tensorFlowREST, verb)
-      model = String(parts.count == 3 ? last[..<colon] : parts[2])
+      model = Self.name(parts.count == 3 ? last[..<colon] : parts[2])
     } else if parts[0] == "v2", last == "infer" {
-      (api, operation, model) = (.inferenceREST, "infer", String(parts[2]))
+      (api, operation, model) = (.inferenceREST, "infer", Self.name(parts[2]))
     }
   }
+
+  private static func name(_ part: Substring) -> String { TensorFlowPath.decoded(part) ?? String(part) }
 }
 
 extension ServingError.Code {
