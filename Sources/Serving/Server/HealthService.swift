@@ -6,13 +6,22 @@ import GRPCCore
 struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
   typealias Status = Grpc_Health_V1_HealthCheckResponse.ServingStatus
 
+  private static let services: Set<String> = [
+    "grpc.health.v1.Health", "inference.GRPCInferenceService", "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+  ]
+  /// How soon a watch sees a change.
+  private static let interval = Duration.milliseconds(100)
+
   let context: ServingContext
-  /// Full names of the services that are there.
-  let services: Set<String>
+  let isStopping: @Sendable () -> Bool
 
   private func status(_ name: String) -> Status {
-    if name.isEmpty || services.contains(name) { return context.repository.isReady ? .serving : .notServing }
-    if !context.repository.served(name).isEmpty { return .serving }
+    let isStopping = self.isStopping()
+    if name.isEmpty || Self.services.contains(name) {
+      return !isStopping && context.repository.isReady ? .serving : .notServing
+    }
+    if !context.repository.served(name).isEmpty { return isStopping ? .notServing : .serving }
     return context.repository.names.contains(name) ? .notServing : .serviceUnknown
   }
 
@@ -27,7 +36,7 @@ struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
   }
 
   func list(request: Grpc_Health_V1_HealthListRequest, context: ServerContext) async throws -> Grpc_Health_V1_HealthListResponse {
-    let names = [""] + services.sorted() + self.context.repository.names
+    let names = [""] + Self.services.sorted() + self.context.repository.names
     return .with { response in
       for name in names { response.statuses[name] = .with { $0.status = status(name) } }
     }
@@ -37,13 +46,16 @@ struct HealthService: Grpc_Health_V1_Health.SimpleServiceProtocol {
     request: Grpc_Health_V1_HealthCheckRequest, response: RPCWriter<Grpc_Health_V1_HealthCheckResponse>, context: ServerContext
   ) async throws {
     var last: Status?
-    while !Task.isCancelled, !context.cancellation.isCancelled {
+    while true {
+      // Read before the status: the last message of a server that stops must say so.
+      let isOver = context.cancellation.isCancelled || isStopping()
       let now = status(request.service)
       if now != last {
         try await response.write(.with { $0.status = now })
         last = now
       }
-      try await Task.sleep(for: .milliseconds(200))
+      if isOver { return }
+      try await Task.sleep(for: Self.interval)
     }
   }
 }

@@ -1,0 +1,209 @@
+import ApusServables
+import GRPCCore
+import GRPCNIOTransportHTTP2
+import HummingbirdCore
+import NIOCore
+import NIOExtras
+import NIOHPACK
+import NIOHTTP2
+import NIOPosix
+import NIOSSL
+
+/// Listens for gRPC.
+struct GRPCListener: HTTP2ServerTransport.ListenerFactory {
+  typealias Configurator = HTTP2ServerTransport.ConnectionConfigurator
+
+  let eventLoopGroup: any EventLoopGroup
+  let gate: RequestGate
+  let tls: NIOSSLContext?
+  let onListener: @Sendable (any Channel) -> Void
+
+  static func config(_ limits: ServingLimits) -> HTTP2ServerTransport.Custom<GRPCListener>.Config {
+    var config = HTTP2ServerTransport.Custom<GRPCListener>.Config.defaults
+    config.compression.enabledAlgorithms = [.gzip, .deflate]
+    config.rpc.maxRequestPayloadSize = limits.maxBodyBytes
+    // Large windows and frames: tensors of megabytes should not wait for permission every 64 KiB.
+    config.http2.targetWindowSize = 1 << 20
+    config.http2.maxFrameSize = 1 << 17
+    config.http2.maxConcurrentStreams = 256
+    // Waiting to join writes would add to the latency of each answer.
+    config.connection.flushCoalescing = nil
+    config.connection.keepalive.time = .seconds(300)
+    config.connection.keepalive.clientBehavior = .init(minPingIntervalWithoutCalls: .seconds(10), allowWithoutCalls: true)
+    let limit = TimeAmount(limits.readTimeout)
+    config.channelDebuggingCallbacks.onAcceptHTTP2Stream = { channel in
+      channel.eventLoop.makeCompletedFuture {
+        try channel.pipeline.syncOperations.addHandler(CallGuard(limit), position: .first)
+      }
+    }
+    return config
+  }
+
+  func makeListeningChannel(
+    listenerConfigurator: HTTP2ServerTransport.ListenerConfigurator, connectionConfigurator: Configurator
+  ) async throws -> NIOAsyncChannel<Configurator.ConnectionChannel, Never> {
+    let options = gate.options
+    let listener = try await ServerBootstrap(group: eventLoopGroup)
+      .serverChannelOption(.backlog, value: 1_024)
+      .serverChannelOption(.socketOption(.so_reuseaddr), value: 1)
+      .serverChannelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(
+            AvailableConnectionsChannelHandler(maxConnections: options.maxConnections))
+        }.flatMap { listenerConfigurator.configure(channel: channel) }
+      }
+      .bind(host: options.host, port: options.grpcPort ?? 0) { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try? channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
+          if let tls { try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: tls)) }
+          try channel.pipeline.syncOperations.addHandler(FirstBytesHandler(TimeAmount(gate.limits.readTimeout)))
+        }.flatMap {
+          connectionConfigurator.configure(channel: channel, tls: tls == nil ? .none : .configured(requireALPN: false))
+        }
+      }
+    onListener(listener.channel)
+    return listener
+  }
+}
+
+/// Closes a connection on which nothing has been said for a while after it was made; behind TLS, nothing after its handshake.
+final class FirstBytesHandler: ChannelInboundHandler, RemovableChannelHandler {
+  typealias InboundIn = ByteBuffer
+  typealias InboundOut = ByteBuffer
+
+  private let limit: TimeAmount
+  private var timer: Scheduled<Void>?
+
+  init(_ limit: TimeAmount) { self.limit = limit }
+
+  func handlerAdded(context: ChannelHandlerContext) {
+    timer = context.eventLoop.assumeIsolated().scheduleTask(in: limit) { context.close(promise: nil) }
+  }
+
+  func handlerRemoved(context: ChannelHandlerContext) { stop() }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    stop()
+    context.fireChannelRead(data)
+    context.pipeline.syncOperations.removeHandler(self, promise: nil)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    stop()
+    context.fireChannelInactive()
+  }
+
+  private func stop() {
+    timer?.cancel()
+    timer = nil
+  }
+}
+
+/// First on each stream of gRPC: a call whose message does not come is ended, and calls that have begun are not cancelled when the
+/// server stops.
+final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
+  typealias InboundIn = HTTP2Frame.FramePayload
+  typealias InboundOut = HTTP2Frame.FramePayload
+
+  private let limit: TimeAmount
+  /// Calls in which either side may be silent for long.
+  private var isOpenEnded = false
+  private var isRead = false
+  private var last = NIODeadline.now()
+  private var timer: Scheduled<Void>?
+
+  init(_ limit: TimeAmount) { self.limit = limit }
+
+  func handlerAdded(context: ChannelHandlerContext) { schedule(context, .now() + limit) }
+
+  func handlerRemoved(context: ChannelHandlerContext) { stop() }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    stop()
+    context.fireChannelInactive()
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    last = .now()
+    switch unwrapInboundIn(data) {
+    case .headers(let headers):
+      if let path = headers.headers.first(name: ":path") {
+        isOpenEnded = path.hasSuffix("/ModelStreamInfer") || path.hasSuffix("/Watch")
+      }
+      isRead = isRead || headers.endStream
+    case .data(let data): isRead = isRead || data.endStream
+    default: break
+    }
+    if isRead || isOpenEnded { stop() }
+    context.fireChannelRead(data)
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    // gRPC takes this as the call's cancellation, which would lose what has been accepted.
+    if event is ChannelShouldQuiesceEvent, !isOpenEnded { return }
+    context.fireUserInboundEventTriggered(event)
+  }
+
+  private func schedule(_ context: ChannelHandlerContext, _ time: NIODeadline) {
+    timer = context.eventLoop.assumeIsolated().scheduleTask(deadline: time) { [self] in
+      timer = nil
+      if isRead || isOpenEnded { return }
+      if last + limit > .now() { return schedule(context, last + limit) }
+      context.close(promise: nil)
+    }
+  }
+
+  private func stop() {
+    timer?.cancel()
+    timer = nil
+  }
+}
+
+@available(*, unavailable)
+extension FirstBytesHandler: Sendable {}
+@available(*, unavailable)
+extension CallGuard: Sendable {}
+
+/// Refuses calls without a token, and those that are too many.
+struct CallGate: ServerInterceptor {
+  let gate: RequestGate
+
+  func intercept<Input: Sendable, Output: Sendable>(
+    request: StreamingServerRequest<Input>, context: ServerContext,
+    next: @Sendable (StreamingServerRequest<Input>, ServerContext) async throws -> StreamingServerResponse<Output>
+  ) async throws -> StreamingServerResponse<Output> {
+    let (service, method) = (context.descriptor.service.fullyQualifiedService, context.descriptor.method)
+    if !gate.isOpen(service: service, method: method) {
+      var field = request.metadata[stringValues: "authorization"].makeIterator()
+      guard gate.options.tokens?.accepts(authorization: field.next()) != false else {
+        throw RPCError(code: .unauthenticated, message: RequestGate.unauthenticated.message)
+      }
+    }
+    // A watch is no work.
+    if RequestGate.isHealth(service: service, method: method) { return try await next(request, context) }
+    guard gate.enter() else {
+      var metadata = Metadata()
+      metadata.addString("1000", forKey: "grpc-retry-pushback-ms")
+      throw RPCError(code: .unavailable, message: RequestGate.busy.message, metadata: metadata)
+    }
+    do {
+      let response = try await next(request, context)
+      // The work of a streamed answer is in its producer.
+      switch response.accepted {
+      case .failure:
+        gate.leave()
+        return response
+      case .success(var contents):
+        let producer = contents.producer
+        contents.producer = { [gate] writer in
+          defer { gate.leave() }
+          return try await producer(writer)
+        }
+        return StreamingServerResponse(accepted: .success(contents))
+      }
+    } catch {
+      gate.leave()
+      throw error
+    }
+  }
+}
