@@ -198,9 +198,9 @@ def framing(hostile, check):
         yield from (b"".join(b"1\r\n" + body[i:i + 1] + b"\r\n" for i in range(start, min(start + 50_000, len(body)))) for start in range(0, len(body), 50_000))
         yield b"0\r\n\r\n"
 
-    count = 3_000_000
-    hostile.http("three million chunks of a byte", chunked(b'{"instances": [1.0' + b" " * count + b"]}"), (200, 413), timeout=60)
-    hostile.http("three million chunks of a byte, no JSON", chunked(b"[" + b" " * count), 400, timeout=60)
+    count = 200_000 if check.quick else 3_000_000
+    hostile.http(f"{count:,} chunks of a byte", chunked(b'{"instances": [1.0' + b" " * count + b"]}"), (200, 413), timeout=60)
+    hostile.http(f"{count:,} chunks of a byte, no JSON", chunked(b"[" + b" " * count), 400, timeout=60)
     head = b"POST /v1/models/half_plus_two:predict HTTP/1.1\r\nHost: x\r\n"
     body = b'{"instances": [1.0]}'
     hostile.http("no Content-Length", head + b"\r\n" + body, (400, 411))

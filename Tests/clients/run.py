@@ -14,8 +14,8 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-QUICK = ["curl", "hostile", "versions", "drain", "triton_http", "triton_grpc", "grpc_health", "tfserving_grpc"]
-ALL = QUICK + ["open_inference", "memory", "perf_analyzer"]
+QUICK = ["curl", "hostile", "versions", "drain", "triton_http", "triton_grpc", "health_grpc", "tfserving_grpc"]
+ALL = QUICK + ["open_inference_grpc", "memory", "drive_perf_analyzer"]
 # tensorflow-serving-api asks for all of tensorflow, of which its stubs use a few messages: see tfserving_grpc.py.
 PACKAGES = ["tritonclient[http,grpc]", "grpcio-health-checking"]
 STUBS = ["tensorflow-serving-api"]

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """NVIDIA's perf_analyzer, in its triton kind (HTTP, gRPC, streaming) and its tfserving kind.
 
-It is looked for in PERF_ANALYZER, on the PATH and in the package perf-analyzer (PyPI, from 2.58: needs glibc 2.38). `perf_analyzer.py --fetch FOLDER`
+It is looked for in PERF_ANALYZER, on the PATH and in the package perf-analyzer (PyPI, from 2.58: needs glibc 2.38). `drive_perf_analyzer.py --fetch FOLDER`
 gets one that runs on older systems, from the wheel of tritonclient 2.40, with the libraries it wants: libcudart from nvidia-cuda-runtime-cu12, and
 libb64, which is Debian's libb64-0d. FOLDER/perf_analyzer then runs it.
 """
@@ -59,7 +59,7 @@ def main(apus, check):
         for model in ["mlp", "simple"]:
             for what, options in kinds:
                 with check.section(f"{model}, {what}"):
-                    shape = [] if "tfserving" not in what else ["--shape", "image:784"] if model == "mlp" else ["--shape", "INPUT0:16", "--shape", "INPUT1:16"]
+                    shape = ["--shape", "image:1,784"] if model == "mlp" else ["--shape", "INPUT0:1,16", "--shape", "INPUT1:1,16"]
                     done = subprocess.run([tool, "-m", model, "-b", "1", "--concurrency-range", "1:2", "-p", "1000", "-s", "50", "-r", "4", *options, *shape], capture_output=True, text=True, timeout=120)
                     text = done.stdout + done.stderr
                     lines = re.findall(r"Concurrency: (\d+), throughput: ([\d.]+) infer/sec, latency (\d+) usec", text)
