@@ -38,7 +38,7 @@ let package = Package(
     .target(name: "ApusCPU", dependencies: ["ApusIR", "CApusKernels"], path: "Sources/CPU", swiftSettings: core),
     .target(
       name: "ApusTensor", dependencies: ["ApusIR", "ApusCPU", "CApusKernels"], path: "Sources/Tensor", swiftSettings: core),
-    .target(name: "ApusFormats", dependencies: ["ApusTensor"], path: "Sources/Formats", swiftSettings: strict),
+    .target(name: "ApusFormats", dependencies: ["ApusTensor", "CApusKernels"], path: "Sources/Formats", swiftSettings: strict),
     .target(name: "ApusNN", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/NN", swiftSettings: core),
     .target(name: "ApusData", dependencies: ["ApusTensor", "ApusFormats"], path: "Sources/Data", swiftSettings: strict),
     .target(

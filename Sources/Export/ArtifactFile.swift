@@ -12,10 +12,7 @@ import ApusFormats
 enum ArtifactFile {
   /// - Parameter limit: the most bytes that are read.
   static func open(_ path: String, inMemory: Bool, limit: Int) throws(FormatError) -> FileBytes {
-    guard inMemory else { return try FileBytes(mapping: path) }
-    guard let size = size(path) else { throw FormatError(.missing, file: path, "is missing") }
-    guard size <= limit else { throw FormatError(.limitExceeded, file: path, "has \(size) bytes; at most \(limit) are read") }
-    return try read(path, size)
+    inMemory ? try FileBytes(reading: path, limit: limit) : try FileBytes(mapping: path)
   }
 
   /// A file whose length and hash are those the manifest says.
@@ -27,7 +24,7 @@ enum ArtifactFile {
       guard size <= physicalMemory() / 4 * 3 else {
         throw FormatError(.limitExceeded, file: path, "has \(size) bytes, more than this machine's memory can hold")
       }
-      file = try read(path, size)
+      file = try FileBytes(reading: path)
     } else {
       file = try FileBytes(mapping: path)
     }
@@ -51,32 +48,4 @@ enum ArtifactFile {
     var status = stat()
     return stat(path, &status) == 0 ? Int(status.st_size) : nil
   }
-
-  private static func read(_ path: String, _ size: Int) throws(FormatError) -> FileBytes {
-    // Non-blocking: opening a named pipe must fail, not wait for a writer.
-    let descriptor = systemOpen(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
-    guard descriptor >= 0 else {
-      throw FormatError(.cannotRead, file: path, "cannot be opened: \(systemMessage(errno))")
-    }
-    defer { close(descriptor) }
-    var status = stat()
-    guard fstat(descriptor, &status) == 0, (status.st_mode & S_IFMT) == S_IFREG else {
-      throw FormatError(.cannotRead, file: path, "is not a regular file")
-    }
-    var problem: Int32 = 0
-    let bytes = [UInt8](unsafeUninitializedCapacity: size) { buffer, filled in
-      while filled < size, let base = buffer.baseAddress {
-        let got = pread(descriptor, base + filled, Swift.min(size - filled, 1 << 30), off_t(filled))
-        if got < 0, errno == EINTR { continue }
-        if got < 0 { problem = errno }
-        if got <= 0 { break }
-        filled += got
-      }
-    }
-    guard problem == 0 else { throw FormatError(.cannotRead, file: path, "cannot be read: \(systemMessage(problem))") }
-    return FileBytes(bytes, name: path)
-  }
 }
-
-/// The system call, under a name that the method `open` does not hide.
-private func systemOpen(_ path: String, _ flags: Int32) -> Int32 { open(path, flags) }

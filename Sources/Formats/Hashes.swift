@@ -1,6 +1,8 @@
 // Our own, because swift-crypto, the usual package, adds two minutes to a clean build of the core (measured);
 // downloads and content hashes need no secret keys, so no constant-time code is called for.
 
+import CApusKernels
+
 /// SHA-256 (FIPS 180-4).
 package struct SHA256: Sendable {
   private var state: [UInt32] = [
@@ -30,52 +32,8 @@ package struct SHA256: Sendable {
   }
 
   private static func compress(_ state: inout [UInt32], _ blocks: UnsafeRawPointer, count: Int) {
-    withUnsafeTemporaryAllocation(of: UInt32.self, capacity: 64) { schedule in
-      let w = schedule.baseAddress!
-      constants.withUnsafeBufferPointer { constants in
-        let k = constants.baseAddress!
-        for block in 0..<count {
-          let message = blocks + block * 64
-          for t in 0..<16 { w[t] = UInt32(bigEndian: message.loadUnaligned(fromByteOffset: t &* 4, as: UInt32.self)) }
-          for t in 16..<64 {
-            let (x, y) = (w[t &- 15], w[t &- 2])
-            let s0 = rotateRight(x, 7) ^ rotateRight(x, 18) ^ (x &>> 3)
-            let s1 = rotateRight(y, 17) ^ rotateRight(y, 19) ^ (y &>> 10)
-            w[t] = w[t &- 16] &+ s0 &+ w[t &- 7] &+ s1
-          }
-          var (a, b, c, d) = (state[0], state[1], state[2], state[3])
-          var (e, f, g, h) = (state[4], state[5], state[6], state[7])
-          for t in 0..<64 {
-            let s1 = rotateRight(e, 6) ^ rotateRight(e, 11) ^ rotateRight(e, 25)
-            let t1 = h &+ s1 &+ ((e & f) ^ (~e & g)) &+ k[t] &+ w[t]
-            let s0 = rotateRight(a, 2) ^ rotateRight(a, 13) ^ rotateRight(a, 22)
-            let t2 = s0 &+ ((a & b) ^ (a & c) ^ (b & c))
-            (h, g, f, e, d, c, b, a) = (g, f, e, d &+ t1, c, b, a, t1 &+ t2)
-          }
-          state[0] &+= a
-          state[1] &+= b
-          state[2] &+= c
-          state[3] &+= d
-          state[4] &+= e
-          state[5] &+= f
-          state[6] &+= g
-          state[7] &+= h
-        }
-      }
-    }
+    apus_sha256(&state, blocks, count)
   }
-
-  /// The first 32 bits of the fractional parts of the cube roots of the first 64 primes (FIPS 180-4, 4.2.2).
-  private static let constants: [UInt32] = [
-    0x428a_2f98, 0x7137_4491, 0xb5c0_fbcf, 0xe9b5_dba5, 0x3956_c25b, 0x59f1_11f1, 0x923f_82a4, 0xab1c_5ed5,
-    0xd807_aa98, 0x1283_5b01, 0x2431_85be, 0x550c_7dc3, 0x72be_5d74, 0x80de_b1fe, 0x9bdc_06a7, 0xc19b_f174,
-    0xe49b_69c1, 0xefbe_4786, 0x0fc1_9dc6, 0x240c_a1cc, 0x2de9_2c6f, 0x4a74_84aa, 0x5cb0_a9dc, 0x76f9_88da,
-    0x983e_5152, 0xa831_c66d, 0xb003_27c8, 0xbf59_7fc7, 0xc6e0_0bf3, 0xd5a7_9147, 0x06ca_6351, 0x1429_2967,
-    0x27b7_0a85, 0x2e1b_2138, 0x4d2c_6dfc, 0x5338_0d13, 0x650a_7354, 0x766a_0abb, 0x81c2_c92e, 0x9272_2c85,
-    0xa2bf_e8a1, 0xa81a_664b, 0xc24b_8b70, 0xc76c_51a3, 0xd192_e819, 0xd699_0624, 0xf40e_3585, 0x106a_a070,
-    0x19a4_c116, 0x1e37_6c08, 0x2748_774c, 0x34b0_bcb5, 0x391c_0cb3, 0x4ed8_aa4a, 0x5b9c_ca4f, 0x682e_6ff3,
-    0x748f_82ee, 0x78a5_636f, 0x84c8_7814, 0x8cc7_0208, 0x90be_fffa, 0xa450_6ceb, 0xbef9_a3f7, 0xc671_78f2,
-  ]
 }
 
 /// MD5 (RFC 1321): only to compare with sums that data sets have published; it is no protection against forgery.

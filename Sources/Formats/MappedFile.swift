@@ -47,6 +47,58 @@ public final class FileBytes: @unchecked Sendable {
     (bytes, isMapped) = (UnsafeRawBufferPointer(start: address, count: count), true)
   }
 
+  /// Reads the regular file at `path` into memory: nothing that is done to the file afterwards changes the bytes.
+  /// - Parameter limit: the most bytes that are read.
+  /// - Throws: `FormatError`: `missing` when nothing is there, `cannotRead` when it cannot be read or is not a regular file,
+  ///   `limitExceeded`, `truncated` when it became shorter meanwhile.
+  public init(reading path: String, limit: Int = .max) throws(FormatError) {
+    let descriptor = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
+    guard descriptor >= 0 else {
+      let code = errno
+      let isMissing = code == ENOENT || code == ENOTDIR
+      throw FormatError(
+        isMissing ? .missing : .cannotRead, file: path, isMissing ? "is missing" : "cannot be opened: \(systemMessage(code))")
+    }
+    defer { close(descriptor) }
+    var status = stat()
+    guard fstat(descriptor, &status) == 0, (status.st_mode & S_IFMT) == S_IFREG else {
+      throw FormatError(.cannotRead, file: path, "is not a regular file")
+    }
+    let count = Int(status.st_size)
+    guard count <= limit else { throw FormatError(.limitExceeded, file: path, "has \(count) bytes; at most \(limit) are read") }
+    let memory: UnsafeMutableRawPointer
+    // Pages of its own for what is large: they go back to the system with it.
+    let isLarge = count >= 1 << 20
+    if isLarge {
+      guard
+        let pages = mmap(nil, count, PROT_READ | PROT_WRITE, MAP_PRIVATE | Self.anonymous, -1, 0), pages != MAP_FAILED
+      else { throw FormatError(.cannotRead, file: path, "has \(count) bytes, for which there is no memory") }
+      memory = pages
+    } else {
+      memory = .allocate(byteCount: count, alignment: 64)
+    }
+    name = path
+    bytes = UnsafeRawBufferPointer(start: memory, count: count)
+    isMapped = isLarge
+    // From here on `deinit` gives the memory back.
+    var filled = 0
+    while filled < count {
+      let got = pread(descriptor, memory + filled, min(count - filled, 1 << 30), off_t(filled))
+      if got < 0, errno == EINTR { continue }
+      guard got >= 0 else { throw FormatError(.cannotRead, file: path, "cannot be read: \(systemMessage(errno))") }
+      guard got > 0 else {
+        throw FormatError(.truncated, file: path, "ended after \(filled) of \(count) bytes: it is being changed")
+      }
+      filled += got
+    }
+  }
+
+  #if canImport(Darwin)
+    private static let anonymous = MAP_ANON
+  #else
+    private static let anonymous = MAP_ANONYMOUS
+  #endif
+
   /// Keeps a copy of an array's bytes under a name used in error messages.
   public init(_ array: [UInt8], name: String = "bytes") {
     self.name = name

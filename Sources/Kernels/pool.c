@@ -35,8 +35,6 @@ static struct {
 
 static _Thread_local bool in_task;
 
-// Whether this thread does the tasks of its jobs by itself, so that others have the pool: for work in the background.
-void apus_set_inline(bool is_inline);
 void apus_set_inline(bool is_inline) { in_task = is_inline; }
 
 static int available_processors(void) {

@@ -47,6 +47,8 @@ typedef void (*apus_task)(void *context, int64_t index);
 void apus_parallel(int64_t count, apus_task task, void *context);
 int apus_thread_count(void);
 void apus_set_thread_count(int count);  // 1...256
+// Whether this thread does the tasks of its jobs by itself, so that others have the pool: for work in the background.
+void apus_set_inline(bool is_inline);
 
 // ---- Buffers ------------------------------------------------------------------------------------
 // 64-byte aligned memory from a cache of size classes. `size` must be the same in both calls.
@@ -56,6 +58,10 @@ typedef struct { size_t in_use, peak, cached; } apus_memory_statistics;
 apus_memory_statistics apus_memory(void);
 void apus_reset_peak_memory(void);
 void apus_trim_memory(void);  // gives every cached block back to the system
+
+// ---- Hashes -------------------------------------------------------------------------------------
+// Takes `count` blocks of 64 bytes into a state of SHA-256.
+void apus_sha256(uint32_t state[8], const void *blocks, size_t count);
 
 // ---- Per-thread state of the tensor room --------------------------------------------------------
 typedef struct {

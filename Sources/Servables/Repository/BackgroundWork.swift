@@ -1,3 +1,4 @@
+import CApusKernels
 import Dispatch
 import Synchronization
 
@@ -96,9 +97,6 @@ final class Signal: Sendable {
   }
 }
 
-/// Declared in the kernels' C sources: whether calls of the thread pool by this thread are run by this thread alone.
-@_silgen_name("apus_set_inline") private func setInline(_ isInline: Bool)
-
 /// What a new thread is to do.
 private final class ThreadBody {
   let body: () -> Void
@@ -113,7 +111,7 @@ func inBackground<Result: Sendable>(quiet isQuiet: Bool, _ work: @escaping @Send
     let isStarted = startThread {
       if isQuiet {
         lowerThreadPriority()
-        setInline(true)
+        apus_set_inline(true)
       }
       continuation.resume(returning: work())
     }
