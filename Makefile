@@ -2,7 +2,7 @@
 SWIFT ?= swift
 PYTHON ?= python3
 
-.PHONY: quickstart build test test-threads test-neon bench bench-reviews format lint coverage data clean
+.PHONY: quickstart build test test-clients test-threads test-neon bench bench-reviews format lint coverage data clean
 
 # Trains a convolutional network on 60,000 real images, evaluates it, saves it and shows what it says.
 quickstart: data
@@ -17,6 +17,11 @@ test: data
 	$(SWIFT) build --build-tests
 	$(SWIFT) test --skip-build --filter KernelsTests
 	$(SWIFT) test --skip-build --skip KernelsTests
+
+# `apus serve` driven by real clients from PyPI, in an environment of its own; those that cannot be had are skipped, with the reason.
+test-clients:
+	$(SWIFT) build --product apus
+	$(PYTHON) Tests/clients/run.py --apus "$$($(SWIFT) build --show-bin-path)/apus" --quick --venv .build/clients --install
 
 # Many tasks on the same tensors and variables, under the thread sanitizer.
 test-threads:

@@ -230,13 +230,20 @@ struct ServeCommand: AsyncParsableCommand {
     }
     ModelServer.useThreads(listening.ioThreads)
 
+    // What the command line says comes before what a settings file says.
+    let settings = try models.config.map { try RepositoryConfiguration(file: $0) }
     let mode: ModelRepository.Mode =
-      models.explicit ? .explicit : models.poll.map { .polling(.seconds($0)) } ?? .fixed
+      models.explicit ? .explicit : models.poll.map { .polling(.seconds($0)) } ?? settings?.mode ?? .fixed
+    var repository = RepositoryOptions()
+    if let threads = settings?.loadThreads { repository.loadThreads = threads }
+    if let retries = settings?.loadRetries { repository.loadRetries = retries }
+    if let allows = settings?.allowsLabelsForUnavailableVersions { repository.allowsLabelsForUnavailableVersions = allows }
     let scheduling = scheduling
     var journal = ServingJournal.Options()
     journal.requestLog = ServingJournal.RequestLog(rawValue: logs.logRequests) ?? .none
     let server = ModelServer(
-      ServingContext(ModelRepository(mode: mode), limits: limits, journal: ServingJournal(journal, logger: log.logger)),
+      ServingContext(
+        ModelRepository(mode: mode, options: repository), limits: limits, journal: ServingJournal(journal, logger: log.logger)),
       source: source,
       configure: { scheduling.apply(to: &$0.scheduling) }, options: options, logger: log.logger)
     let readyFile = listening.readyFile

@@ -104,11 +104,13 @@ final class FirstBytesHandler: ChannelInboundHandler, RemovableChannelHandler {
 final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = HTTP2Frame.FramePayload
   typealias InboundOut = HTTP2Frame.FramePayload
+  typealias OutboundOut = HTTP2Frame.FramePayload
 
   private let limit: TimeAmount
   /// Calls in which either side may be silent for long.
   private var isOpenEnded = false
   private var isRead = false
+  private var isRefused = false
   private var last = NIODeadline.now()
   private var timer: Scheduled<Void>?
 
@@ -124,9 +126,12 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    if isRefused { return }
     last = .now()
     switch unwrapInboundIn(data) {
     case .headers(let headers):
+      // The transport stops the process at a negative time.
+      if let timeout = headers.headers.first(name: "grpc-timeout"), !Self.isTimeout(timeout) { return refuse(context) }
       if let path = headers.headers.first(name: ":path") {
         isOpenEnded = path.hasSuffix("/ModelStreamInfer") || path.hasSuffix("/Watch")
       }
@@ -142,6 +147,22 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
     // gRPC takes this as the call's cancellation, which would lose what has been accepted.
     if event is ChannelShouldQuiesceEvent, !isOpenEnded { return }
     context.fireUserInboundEventTriggered(event)
+  }
+
+  /// At most eight digits and a unit, as the protocol has it.
+  static func isTimeout(_ text: String) -> Bool {
+    guard (2...9).contains(text.utf8.count), let unit = text.utf8.last else { return false }
+    return "HMSmun".utf8.contains(unit) && text.utf8.dropLast().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+  }
+
+  private func refuse(_ context: ChannelHandlerContext) {
+    isRefused = true
+    stop()
+    let answer: HPACKHeaders = [
+      ":status": "200", "content-type": "application/grpc", "grpc-status": "3",
+      "grpc-message": "grpc-timeout is not up to eight digits and a unit",
+    ]
+    context.writeAndFlush(wrapOutboundOut(.headers(.init(headers: answer, endStream: true))), promise: nil)
   }
 
   private func schedule(_ context: ChannelHandlerContext, _ time: NIODeadline) {

@@ -38,7 +38,11 @@ final class RequestGate: Sendable {
   static let unauthenticated = ServingError(.unauthenticated, "a bearer token is needed, and none that is known was given")
 
   /// Whether a request may come in without a token.
-  func isOpen(path: some StringProtocol) -> Bool { options.tokens == nil || (options.isHealthOpen && Self.isHealth(path: path)) }
+  /// The status page's files are open: the page itself asks for the token, and tells nothing without it.
+  func isOpen(path: some StringProtocol) -> Bool {
+    options.tokens == nil || (options.isHealthOpen && Self.isHealth(path: path))
+      || StatusPage.isFile(path: String(path.prefix { $0 != "?" }))
+  }
 
   /// Health checks and metrics are answered however busy the server is.
   static func isHealth(path: some StringProtocol) -> Bool {
