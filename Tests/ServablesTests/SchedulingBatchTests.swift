@@ -150,12 +150,15 @@ import Testing
     #expect(model.mostRunning == 3)
   }
 
-  /// A tenth of the time is left when the batch begins: long enough for a machine that is busy.
+  /// Without it every try would end at its deadline. Beside tests that keep all threads busy a try may begin too late, so there are several.
   @Test func nobodyMissesADeadlineByWaitingForOthers() async {
     let model = ControlledModel()
     let scheduler = Scheduler(model, name: "m", options: .batching(8) { $0.maxQueueDelay = .seconds(300) })
-    let answer = await scheduler.start(requestOf(someRows(1), deadline: .now + .seconds(8))).value
-    #expect(answer.output == expected(someRows(1)))
+    var output: [Float]?
+    for _ in 0..<20 where output == nil {
+      output = await scheduler.start(requestOf(someRows(1), deadline: .now + .seconds(2))).value.output
+    }
+    #expect(output == expected(someRows(1)))
   }
 
   @Test func largeRequestsAreRefusedWhereTheyAreNotSplit() async {

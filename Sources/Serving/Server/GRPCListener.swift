@@ -30,10 +30,10 @@ struct GRPCListener: HTTP2ServerTransport.ListenerFactory {
     config.connection.flushCoalescing = nil
     config.connection.keepalive.time = .seconds(300)
     config.connection.keepalive.clientBehavior = .init(minPingIntervalWithoutCalls: .seconds(10), allowWithoutCalls: true)
-    let limit = TimeAmount(limits.readTimeout)
+    let (limit, maxBytes) = (TimeAmount(limits.readTimeout), limits.maxBodyBytes)
     config.channelDebuggingCallbacks.onAcceptHTTP2Stream = { channel in
       channel.eventLoop.makeCompletedFuture {
-        try channel.pipeline.syncOperations.addHandler(CallGuard(limit), position: .first)
+        try channel.pipeline.syncOperations.addHandler(CallGuard(limit, maxMessageBytes: maxBytes), position: .first)
       }
     }
     return config
@@ -107,6 +107,9 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
   typealias OutboundOut = HTTP2Frame.FramePayload
 
   private let limit: TimeAmount
+  private let maxMessageBytes: Int
+  /// The first message's prefix: whether it is compressed, and its length.
+  private var prefix: [UInt8] = []
   /// Calls in which either side may be silent for long.
   private var isOpenEnded = false
   private var isRead = false
@@ -114,7 +117,7 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
   private var last = NIODeadline.now()
   private var timer: Scheduled<Void>?
 
-  init(_ limit: TimeAmount) { self.limit = limit }
+  init(_ limit: TimeAmount, maxMessageBytes: Int) { (self.limit, self.maxMessageBytes) = (limit, maxMessageBytes) }
 
   func handlerAdded(context: ChannelHandlerContext) { schedule(context, .now() + limit) }
 
@@ -131,14 +134,29 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
     switch unwrapInboundIn(data) {
     case .headers(let headers):
       // The transport stops the process at a negative time.
-      if let timeout = headers.headers.first(name: "grpc-timeout"), !Self.isTimeout(timeout) { return refuse(context) }
+      if let timeout = headers.headers.first(name: "grpc-timeout"), !Self.isTimeout(timeout) {
+        return refuse(context, 3, "grpc-timeout is not up to eight digits and a unit")
+      }
       if let path = headers.headers.first(name: ":path") {
         isOpenEnded = path.hasSuffix("/ModelStreamInfer") || path.hasSuffix("/Watch")
       }
       isRead = isRead || headers.endStream
-    case .data(let data): isRead = isRead || data.endStream
+    case .data(let data):
+      isRead = isRead || data.endStream
+      if prefix.count < 5, case .byteBuffer(let bytes) = data.data {
+        prefix += bytes.readableBytesView.prefix(5 - prefix.count)
+        // What the transport would answer by resetting the stream, or not at all.
+        if prefix.count == 5 {
+          let length = prefix[1...].reduce(0) { $0 << 8 | Int($1) }
+          if prefix[0] > 1 { return refuse(context, 13, "the message's first byte is \(prefix[0]), neither 0 nor 1") }
+          if length > maxMessageBytes {
+            return refuse(context, 8, "the message has \(length) bytes; at most \(maxMessageBytes) are accepted")
+          }
+        }
+      }
     default: break
     }
+    if isRead, !isOpenEnded, prefix.isEmpty { return refuse(context, 13, "the call has no message") }
     if isRead || isOpenEnded { stop() }
     context.fireChannelRead(data)
   }
@@ -152,17 +170,19 @@ final class CallGuard: ChannelInboundHandler, RemovableChannelHandler {
   /// At most eight digits and a unit, as the protocol has it.
   static func isTimeout(_ text: String) -> Bool {
     guard (2...9).contains(text.utf8.count), let unit = text.utf8.last else { return false }
-    return "HMSmun".utf8.contains(unit) && text.utf8.dropLast().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
+    return "HMSmun".utf8.contains(unit)
+      && text.utf8.dropLast().allSatisfy { (UInt8(ascii: "0")...UInt8(ascii: "9")).contains($0) }
   }
 
-  private func refuse(_ context: ChannelHandlerContext) {
+  private func refuse(_ context: ChannelHandlerContext, _ code: Int, _ message: String) {
     isRefused = true
     stop()
     let answer: HPACKHeaders = [
-      ":status": "200", "content-type": "application/grpc", "grpc-status": "3",
-      "grpc-message": "grpc-timeout is not up to eight digits and a unit",
+      ":status": "200", "content-type": "application/grpc", "grpc-status": "\(code)", "grpc-message": message,
     ]
     context.writeAndFlush(wrapOutboundOut(.headers(.init(headers: answer, endStream: true))), promise: nil)
+    // What the client still sends of it is not wanted.
+    context.close(promise: nil)
   }
 
   private func schedule(_ context: ChannelHandlerContext, _ time: NIODeadline) {
