@@ -9,7 +9,7 @@ import Testing
   }
 
   /// The command stands beside the test runner.
-  private static let command = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
+  static let command = URL(fileURLWithPath: CommandLine.arguments[0]).deletingLastPathComponent().appendingPathComponent(
     "apus")
 
   private func run(_ arguments: String...) throws -> Output { try Self.run(arguments) }

@@ -102,8 +102,16 @@ extension FakeServable {
     return ["y": inputs["x"]!]
   }
 
+  /// Held up by a gate of its own.
+  static func held(_ gate: Gate) -> FakeServable {
+    FakeServable(["x": .float32(["batch"])], [("y", .float32, ["batch"])]) { inputs, _ in
+      gate.pass()
+      return ["y": inputs["x"]!]
+    }
+  }
+
   static let models: [String: FakeServable] = [
-    "gate": gate,
+    "gate": gate, "held": held(.held), "busy_one": held(.busyOne),
     "half_plus_two": halfPlusTwo, "pair": pair, "bytes": bytes, "iris": iris, "sum": sum, "uneven": uneven, "busy": busy,
     "two": two, "types": types,
   ]
@@ -112,6 +120,8 @@ extension FakeServable {
 /// What holds the model `gate` up until it is opened.
 final class Gate: Sendable {
   static let shared = Gate()
+  static let held = Gate()
+  static let busyOne = Gate()
   private let condition = NSCondition()
   private let isOpen = Mutex(false)
   private let (arrivals, continuation) = AsyncStream.makeStream(of: Void.self)

@@ -5,8 +5,8 @@ extension Channel {
   ///
   /// Closing the socket would reset connections that are made and not yet accepted, with the requests they may have carried. On Linux a
   /// filter drops the first packet of new ones instead; clients try again until the socket is closed, and are then refused. Elsewhere
-  /// nothing happens.
-  func stopTakingConnections() {
+  /// nothing happens. Returns when it is so.
+  func stopTakingConnections() async {
     #if os(Linux)
       guard let socket = self as? any SocketOptionProvider else { return }
       // Classic BPF on the TCP header: load the byte of flags; if SYN is set drop the packet, else let it through.
@@ -15,8 +15,9 @@ extension Channel {
         .init(code: 0x06, jt: 0, jf: 0, k: 0xffff_ffff),
       ])
       let (socketLevel, attachFilter): (NIOBSDSocket.OptionLevel, NIOBSDSocket.Option) = (.socket, .init(rawValue: 26))
-      socket.unsafeSetSocketOption(level: socketLevel, name: attachFilter, value: program.header)
-        .whenComplete { _ in withExtendedLifetime(program) {} }
+      // If the system has no filters, connections may be reset; nothing else changes.
+      try? await socket.unsafeSetSocketOption(level: socketLevel, name: attachFilter, value: program.header).get()
+      withExtendedLifetime(program) {}
     #endif
   }
 }

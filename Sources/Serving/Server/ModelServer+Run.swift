@@ -102,8 +102,13 @@ extension ModelServer {
     gate.stop()
     onEvent(.stopping)
     if failure == nil {
-      for listener in listeners.value { listener.stopTakingConnections() }
-      try? await Task.detached { try await Task.sleep(for: Self.acceptGrace) }.value
+      // Not in this task, which may be cancelled.
+      await Task.detached {
+        for listener in listeners.value { await listener.stopTakingConnections() }
+        try? await Task.sleep(for: Self.acceptGrace)
+        // The threads have gone round since, however busy they are.
+        for _ in 0..<2 { for listener in listeners.value { try? await listener.eventLoop.submit {}.get() } }
+      }.value
     }
     gate.drain()
     await http?.group.triggerGracefulShutdown()
@@ -151,9 +156,13 @@ extension ModelServer {
 
   fileprivate func reload() async throws(ServingError) {
     guard let source else { return }
-    var models = try source.read()
-    for i in models.indices { configure(&models[i]) }
-    try await repository.reload(models)
+    let configure = configure
+    // The repository keeps this, and asks again when it polls.
+    try await repository.reload(from: { () throws(ServingError) in
+      var models = try source.read()
+      for i in models.indices { configure(&models[i]) }
+      return models
+    })
   }
 
   // MARK: Certificates

@@ -82,8 +82,8 @@ public final class ModelServer: Sendable {
   /// - Throws: ``ServingError`` if the folder cannot be read. A model that cannot be loaded is no error: its status says why.
   public convenience init(models folder: String, options: ServerOptions = .init()) async throws(ServingError) {
     let (repository, source) = (ModelRepository(), ModelSource.folder(folder))
-    try await repository.reload(try source.read())
-    self.init(ServingContext(repository), options: options)
+    try await repository.reload(from: { () throws(ServingError) in try source.read() })
+    self.init(ServingContext(repository), source: source, options: options)
   }
 
   /// How many threads move bytes in this process, for all its servers; it counts only before the first one runs.
