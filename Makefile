@@ -21,7 +21,7 @@ test: data
 # `apus serve` driven by real clients from PyPI, in an environment of its own; those that cannot be had are skipped, with the reason.
 test-clients:
 	$(SWIFT) build --product apus
-	$(PYTHON) Tests/clients/run.py --apus "$$($(SWIFT) build --show-bin-path)/apus" --quick --venv .build/clients --install
+	$(PYTHON) Tests/clients/run.py --apus "$$($(SWIFT) build --show-bin-path)/apus" --quick --venv .build/clients --install $(if $(CLIENTS),--only $(CLIENTS))
 
 # Many tasks on the same tensors and variables, under the thread sanitizer.
 test-threads:

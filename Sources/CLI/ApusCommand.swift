@@ -8,7 +8,8 @@ struct ApusCommand: AsyncParsableCommand {
     discussion: "Start with `apus quickstart`: it trains a convolutional network on 60,000 real images.",
     version: apusVersion,
     subcommands: [
-      Quickstart.self, Train.self, ServeCommand.self, BoardCommand.self, Run.self, Inspect.self, ExportModel.self, Info.self, Bench.self, Sweep.self,
+      Quickstart.self, Train.self, ServeCommand.self, BoardCommand.self, Run.self, Inspect.self, ExportModel.self, Info.self,
+      Bench.self, Sweep.self,
     ])
 }
 
