@@ -97,18 +97,12 @@ final class Signal: Sendable {
   }
 }
 
-/// What a new thread is to do.
-private final class ThreadBody {
-  let body: () -> Void
-  init(_ body: @escaping () -> Void) { self.body = body }
-}
-
 /// Runs work that blocks (files, loading, warming up) on a thread of its own.
 /// - Parameter isQuiet: the thread gives way to all others and leaves the thread pool to them, so that models that are being served
 ///   hardly notice.
 func inBackground<Result: Sendable>(quiet isQuiet: Bool, _ work: @escaping @Sendable () -> Result) async -> Result {
   await withCheckedContinuation { continuation in
-    let isStarted = startThread {
+    let isStarted = startWorkerThread {
       if isQuiet {
         lowerThreadPriority()
         apus_set_inline(true)
@@ -118,29 +112,6 @@ func inBackground<Result: Sendable>(quiet isQuiet: Bool, _ work: @escaping @Send
     // No thread to be had: slower, not wrong.
     if !isStarted { DispatchQueue.global(qos: .utility).async { continuation.resume(returning: work()) } }
   }
-}
-
-private func startThread(_ body: @escaping () -> Void) -> Bool {
-  var attributes = pthread_attr_t()
-  pthread_attr_init(&attributes)
-  defer { pthread_attr_destroy(&attributes) }
-  pthread_attr_setdetachstate(&attributes, Int32(PTHREAD_CREATE_DETACHED))
-  pthread_attr_setstacksize(&attributes, 8 << 20)
-  let context = Unmanaged.passRetained(ThreadBody(body))
-  #if canImport(Darwin)
-    var thread: pthread_t?
-    let code = pthread_create(&thread, &attributes, { runThread($0) }, context.toOpaque())
-  #else
-    var thread = pthread_t()
-    let code = pthread_create(&thread, &attributes, { $0.flatMap { runThread($0) } }, context.toOpaque())
-  #endif
-  if code != 0 { context.release() }
-  return code == 0
-}
-
-private func runThread(_ context: UnsafeMutableRawPointer) -> UnsafeMutableRawPointer? {
-  Unmanaged<ThreadBody>.fromOpaque(context).takeRetainedValue().body()
-  return nil
 }
 
 private func lowerThreadPriority() {
