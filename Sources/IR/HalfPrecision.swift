@@ -1,14 +1,14 @@
 /// Halves of float32 as bits, for text and constants: engines have faster ways.
-enum HalfPrecision {
-  static func float(ofBFloat16 bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
+package enum HalfPrecision {
+  package static func float(ofBFloat16 bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
 
-  static func bfloat16(of x: Double) -> UInt16 {
+  package static func bfloat16(of x: Double) -> UInt16 {
     let u = odd(x).bitPattern
     if u & 0x7fff_ffff > 0x7f80_0000 { return UInt16(truncatingIfNeeded: u >> 16) | 0x40 }
     return UInt16(truncatingIfNeeded: (u &+ 0x7fff &+ ((u >> 16) & 1)) >> 16)
   }
 
-  static func float(ofFloat16 bits: UInt16) -> Float {
+  package static func float(ofFloat16 bits: UInt16) -> Float {
     let sign = UInt32(bits & 0x8000) << 16
     let magnitude = UInt32(bits & 0x7fff)
     if magnitude >= 0x7c00 { return Float(bitPattern: sign | 0x7f80_0000 | (magnitude & 0x3ff) << 13) }
@@ -17,7 +17,7 @@ enum HalfPrecision {
     return Float(bitPattern: sign | value.bitPattern)
   }
 
-  static func float16(of x: Double) -> UInt16 {
+  package static func float16(of x: Double) -> UInt16 {
     let u = odd(x).bitPattern
     let sign = UInt16(truncatingIfNeeded: u >> 16) & 0x8000
     let magnitude = u & 0x7fff_ffff

@@ -106,7 +106,7 @@ private struct GraphDefWriter {
 
 extension ElementType {
   /// The number in `DataType` of tensorflow/core/framework/types.proto.
-  fileprivate var tensorFlowType: Int {
+  package var tensorFlowType: Int {
     switch self {
     case .float32: 1
     case .float64: 2

@@ -1,3 +1,4 @@
+import ApusIR
 import ApusTensor
 
 /// A place in bytes of JSON: what the inner loops work on.
@@ -265,7 +266,7 @@ struct Float16Bits: JSONElement {
   let bits: UInt16
   static func read(_ cursor: inout JSONCursor) throws(JSONFault) -> Float16Bits {
     let value = try Double.read(&cursor)
-    let bits = HalfBits.float16(value)
+    let bits = HalfPrecision.float16(of: value)
     if bits & 0x7fff == 0x7c00, value.isFinite { throw .outOfRange }
     return Float16Bits(bits: bits)
   }
@@ -275,48 +276,9 @@ struct BFloat16Bits: JSONElement {
   let bits: UInt16
   static func read(_ cursor: inout JSONCursor) throws(JSONFault) -> BFloat16Bits {
     let value = try Double.read(&cursor)
-    let bits = HalfBits.bfloat16(value)
+    let bits = HalfPrecision.bfloat16(of: value)
     if bits & 0x7fff == 0x7f80, value.isFinite { throw .outOfRange }
     return BFloat16Bits(bits: bits)
-  }
-}
-
-/// Halves of float32 as bits.
-enum HalfBits {
-  static func bfloat16(_ x: Double) -> UInt16 {
-    let u = odd(x).bitPattern
-    if u & 0x7fff_ffff > 0x7f80_0000 { return UInt16(truncatingIfNeeded: u >> 16) | 0x40 }
-    return UInt16(truncatingIfNeeded: (u &+ 0x7fff &+ ((u >> 16) & 1)) >> 16)
-  }
-
-  static func float16(_ x: Double) -> UInt16 {
-    let u = odd(x).bitPattern
-    let sign = UInt16(truncatingIfNeeded: u >> 16) & 0x8000
-    let magnitude = u & 0x7fff_ffff
-    if magnitude > 0x7f80_0000 { return sign | 0x7e00 | UInt16(truncatingIfNeeded: (magnitude >> 13) & 0x3ff) }
-    if magnitude >= 0x4780_0000 { return sign | 0x7c00 }
-    if magnitude < 0x3880_0000 {
-      // Subnormal: adding 0.5 leaves the rounded multiple of 2^-24 in the low bits.
-      return sign | UInt16(truncatingIfNeeded: (Float(bitPattern: magnitude) + 0.5).bitPattern & 0x7ff)
-    }
-    return sign | UInt16(truncatingIfNeeded: (magnitude &- 0x3800_0000 &+ 0xfff &+ ((magnitude >> 13) & 1)) >> 13)
-  }
-
-  static func float(ofBFloat16 bits: UInt16) -> Float { Float(bitPattern: UInt32(bits) << 16) }
-
-  static func float(ofFloat16 bits: UInt16) -> Float {
-    let sign = UInt32(bits & 0x8000) << 16
-    let magnitude = UInt32(bits & 0x7fff)
-    if magnitude >= 0x7c00 { return Float(bitPattern: sign | 0x7f80_0000 | (magnitude & 0x3ff) << 13) }
-    // Placed in float32's exponent field the value is too small by 2^112.
-    return Float(bitPattern: sign | (Float(bitPattern: magnitude << 13) * 0x1p112).bitPattern)
-  }
-
-  /// To float32, an inexact result made odd: a second rounding, to fewer bits, is then as if it were the first.
-  private static func odd(_ x: Double) -> Float {
-    let nearest = Float(x)
-    if Double(nearest) == x || !nearest.isFinite || nearest.bitPattern & 1 == 1 { return nearest }
-    return (Double(nearest) < x) ? nearest.nextUp : nearest.nextDown
   }
 }
 

@@ -1,3 +1,4 @@
+import ApusIR
 import ApusFormats
 import ApusServables
 import ApusTensor
@@ -172,9 +173,9 @@ struct JSONWriter {
     case .int32: run(count) { $0.integer(Int64(bytes.loadUnaligned(fromByteOffset: $1 * 4, as: Int32.self))) }
     case .int64: run(count) { $0.integer(bytes.loadUnaligned(fromByteOffset: $1 * 8, as: Int64.self)) }
     case .float16:
-      run(count) { $0.half(HalfBits.float(ofFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
+      run(count) { $0.half(HalfPrecision.float(ofFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
     case .bfloat16:
-      run(count) { $0.half(HalfBits.float(ofBFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
+      run(count) { $0.half(HalfPrecision.float(ofBFloat16: bytes.loadUnaligned(fromByteOffset: $1 * 2, as: UInt16.self))) }
     case .float32: run(count) { $0.float(bytes.loadUnaligned(fromByteOffset: $1 * 4, as: Float.self), style) }
     case .float64: run(count) { $0.float(bytes.loadUnaligned(fromByteOffset: $1 * 8, as: Double.self), style) }
     }

@@ -1,3 +1,4 @@
+import ApusIR
 import ApusExport
 import ApusFormats
 import ApusServables
@@ -77,8 +78,8 @@ extension Tensorflow_Feature {
     func put(number: Double) {
       switch type {
       case .float64: put(number)
-      case .float16: put(HalfBits.float16(number))
-      case .bfloat16: put(HalfBits.bfloat16(number))
+      case .float16: put(HalfPrecision.float16(of: number))
+      case .bfloat16: put(HalfPrecision.bfloat16(of: number))
       default: put(Float(number))
       }
     }

@@ -8,36 +8,7 @@ import GRPCCore
 enum TensorFlowType {
   static let string = 7
 
-  static func elementType(_ number: Int) -> ElementType? {
-    switch number {
-    case 1: .float32
-    case 2: .float64
-    case 3: .int32
-    case 4: .uint8
-    case 5: .int16
-    case 6: .int8
-    case 9: .int64
-    case 10: .bool
-    case 14: .bfloat16
-    case 19: .float16
-    default: nil
-    }
-  }
-
-  static func number(_ type: ElementType) -> Int {
-    switch type {
-    case .float32: 1
-    case .float64: 2
-    case .int32: 3
-    case .uint8: 4
-    case .int16: 5
-    case .int8: 6
-    case .int64: 9
-    case .bool: 10
-    case .bfloat16: 14
-    case .float16: 19
-    }
-  }
+  static func elementType(_ number: Int) -> ElementType? { ElementType.allCases.first { $0.tensorFlowType == number } }
 
   /// `DT_UINT16`, for messages.
   static func name(_ number: Int) -> String {
@@ -440,7 +411,7 @@ struct PredictReplySerializer: MessageSerializer {
     let heads = reply.outputs.map { name, tensor in
       let size = tensor.shape.elementCount * tensor.elementType.byteSize
       var head = ProtobufWriter()
-      head.put(1, TensorFlowType.number(tensor.elementType))
+      head.put(1, tensor.elementType.tensorFlowType)
       head.put(2) { shape in for size in tensor.shape { shape.put(2) { $0.put(1, size) } } }
       let proto = head.bytes + Self.tag(4, length: size)
       var key = ProtobufWriter()
