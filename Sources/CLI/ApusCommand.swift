@@ -1,3 +1,4 @@
+import ApusIR
 import ArgumentParser
 
 @main
@@ -12,5 +13,3 @@ struct ApusCommand: AsyncParsableCommand {
       Bench.self, Sweep.self,
     ])
 }
-
-let apusVersion = "0.1.0"

@@ -1,3 +1,4 @@
+import ApusIR
 import ApusCPU
 import ArgumentParser
 import CApusKernels

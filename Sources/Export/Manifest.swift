@@ -1,11 +1,12 @@
 import ApusFormats
+import ApusIR
 import ApusTensor
 
 /// What `manifest.json` of an artifact says.
 struct Manifest: Sendable {
   static let format = "apus"
   static let formatVersion = 1
-  static let frameworkVersion = "0.1.0"
+  static let frameworkVersion = apusVersion
   static let fileName = "manifest.json"
   static let programName = "program.mlir"
   static let weightsName = "weights.safetensors"

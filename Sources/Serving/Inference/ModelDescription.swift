@@ -1,3 +1,4 @@
+import ApusIR
 import ApusExport
 import ApusFormats
 import ApusServables
@@ -278,7 +279,7 @@ extension ServingContext {
 
   /// What the server says of itself.
   static let serverName = "apus"
-  static let serverVersion = "0.1.0"
+  static let serverVersion = apusVersion
   /// Of Triton's extensions, those that are here.
   static let serverExtensions = [
     "classification", "model_repository", "schedule_policy", "model_configuration", "binary_tensor_data", "statistics",
