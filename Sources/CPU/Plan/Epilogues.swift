@@ -30,7 +30,10 @@ enum Epilogues {
     var result = GraphRewriter(graph)
     for (i, node) in graph.nodes.enumerated() {
       if let chain = chains[i] {
-        emit(graph, chain, into: &result)
+        // A bias comes repeated to the whole shape; the kernel reads one row of it.
+        result.fuse(chain, results: [node.firstResult]) { i, value in
+          i != chain[0] && isRepeatedRow(graph, value, producers) ? "bias" : ""
+        }
       } else if !member.contains(i) {
         result.copy(node)
       }
@@ -101,33 +104,5 @@ enum Epilogues {
     guard let producer = producers[value], case .broadcast = graph.nodes[producer].operation else { return false }
     let source = graph.types[graph.nodes[producer].inputs[0]].shape
     return source.elementCount == graph.types[value].shape.last && source.last == graph.types[value].shape.last
-  }
-
-  private static func emit(_ graph: Graph, _ chain: [Int], into result: inout GraphRewriter) {
-    var body = Graph()
-    var number: [Graph.Value: Graph.Value] = [:]
-    var operands: [Graph.Value] = []
-    let made = Set(chain.map { graph.nodes[$0].firstResult })
-    let producers = graph.producers
-    for i in chain {
-      for value in graph.nodes[i].inputs where !made.contains(value) && number[value] == nil {
-        // A bias comes repeated to the whole shape; the kernel reads one row of it.
-        let isBias = i != chain[0] && isRepeatedRow(graph, value, producers)
-        number[value] = body.addInput(graph.types[value], name: isBias ? "bias" : "")
-        operands.append(value)
-      }
-    }
-    for i in chain {
-      let node = graph.nodes[i]
-      let added = body.append(
-        node.operation, node.inputs.map { number[$0].unsafelyUnwrapped }, types: [graph.types[node.firstResult]])
-      number[node.firstResult] = added.lowerBound
-    }
-    let last = graph.nodes[chain[chain.count - 1]].firstResult
-    body.setOutputs([number[last].unsafelyUnwrapped])
-    let name = chain.map { graph.nodes[$0].operation.name }.joined(separator: "_")
-    let added = result.graph.append(
-      .call(Function(name, body, role: .fusion)), operands.map { result.value($0) }, types: [graph.types[last]])
-    result.map(last, to: added.lowerBound)
   }
 }

@@ -32,39 +32,14 @@ enum NormEpilogues {
     var result = GraphRewriter(graph)
     for (i, node) in graph.nodes.enumerated() where !gone.contains(i) {
       if let relu = relus[i] {
-        emit(graph, [i, relu], results: [graph.nodes[relu].firstResult] + node.results.dropFirst(), into: &result)
+        result.fuse([i, relu], results: [graph.nodes[relu].firstResult] + node.results.dropFirst())
       } else if let gate = gates[i] {
-        emit(graph, [gate, i], results: Array(node.results), into: &result)
+        result.fuse([gate, i], results: Array(node.results))
       } else {
         result.copy(node)
       }
     }
     return result.finish()
-  }
-
-  private static func emit(_ graph: Graph, _ nodes: [Int], results: [Graph.Value], into result: inout GraphRewriter) {
-    var body = Graph()
-    var number: [Graph.Value: Graph.Value] = [:]
-    var operands: [Graph.Value] = []
-    let made = Set(nodes.flatMap { graph.nodes[$0].results })
-    for i in nodes {
-      // Each operand has a place of its own, also where two are the same value.
-      for value in graph.nodes[i].inputs where !made.contains(value) && number[value] == nil {
-        number[value] = body.addInput(graph.types[value])
-        operands.append(value)
-      }
-    }
-    for i in nodes {
-      let node = graph.nodes[i]
-      let added = body.append(
-        node.operation, node.inputs.map { number[$0].unsafelyUnwrapped }, types: Array(graph.types[node.results]))
-      for (value, new) in zip(node.results, added) { number[value] = new }
-    }
-    body.setOutputs(results.map { number[$0].unsafelyUnwrapped })
-    let name = nodes.map { graph.nodes[$0].operation.name }.joined(separator: "_")
-    let added = result.graph.append(
-      .call(Function(name, body, role: .fusion)), operands.map { result.value($0) }, types: results.map { graph.types[$0] })
-    for (value, new) in zip(results, added) { result.map(value, to: new) }
   }
 }
 
