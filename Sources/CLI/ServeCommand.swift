@@ -235,6 +235,7 @@ struct ServeCommand: AsyncParsableCommand {
     let mode: ModelRepository.Mode =
       models.explicit ? .explicit : models.poll.map { .polling(.seconds($0)) } ?? settings?.mode ?? .fixed
     var repository = RepositoryOptions()
+    repository.warmUpLog = WarmUpLogs.request
     if let threads = settings?.loadThreads { repository.loadThreads = threads }
     if let retries = settings?.loadRetries { repository.loadRetries = retries }
     if let allows = settings?.allowsLabelsForUnavailableVersions { repository.allowsLabelsForUnavailableVersions = allows }

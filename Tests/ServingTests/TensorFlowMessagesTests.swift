@@ -257,4 +257,30 @@ private func error(_ body: () throws -> Void) -> String {
       #expect(found.contains(expected), "\(found)")
     }
   }
+
+  @Test func readsWarmUpLogs() throws {
+    func read(_ log: Tensorflow_Serving_PredictionLog, _ servable: FakeServable) throws -> InferenceRequest {
+      let bytes: [UInt8] = try log.serializedBytes()
+      return try bytes.withUnsafeBytes { try WarmUpLogs.request($0, for: servable) }
+    }
+    let predict = try read(
+      .with {
+        $0.logMetadata.samplingConfig.samplingRate = 1
+        $0.predictLog.request.modelSpec.name = "another"
+        $0.predictLog.request.inputs["x"] = proto(.dtFloat, [2]) { $0.floatVal = [1, 2] }
+      }, .halfPlusTwo)
+    #expect(predict.inputs["x"]?.floats == [1, 2] && predict.signature == "serve")
+    let example = Tensorflow_Example.with { $0.features.feature["x"] = .with { $0.floatList.value = [1, 2, 3] } }
+    let classify = try read(.with { $0.classifyLog.request.input.exampleList.examples = [example] }, .iris)
+    #expect(classify.inputs["x"]?.shape == [1, 3])
+    let regress = try read(.with { $0.regressLog.request.input.exampleList.examples = [example, example] }, .iris)
+    #expect(regress.inputs["x"]?.shape == [2, 3])
+    #expect(
+      error { _ = try read(.with { $0.multiInferenceLog.request = .init() }, .iris) }.contains(
+        "only predict, classify and regress"))
+    #expect(error { _ = try read(.init(), .iris) }.contains("there is no request"))
+    #expect(
+      error { _ = try [UInt8]([0xff, 0xff]).withUnsafeBytes { try WarmUpLogs.request($0, for: FakeServable.iris) } }.contains(
+        "PredictionLog"))
+  }
 }

@@ -11,20 +11,6 @@ public enum InferenceServices {
   }
 }
 
-extension ServingError {
-  /// The error as gRPC says it, with its hint when to come back.
-  var rpcError: RPCError {
-    var metadata = Metadata()
-    if let retryAfter { metadata.addString("\(max(1, retryAfter.nanoseconds / 1_000_000))", forKey: "grpc-retry-pushback-ms") }
-    return RPCError(
-      code: .init(Status.Code(rawValue: code.rawValue) ?? .unknown) ?? .unknown, message: message, metadata: metadata)
-  }
-}
-
-func answering<Value>(_ body: () async throws(ServingError) -> Value) async throws(RPCError) -> Value {
-  do throws(ServingError) { return try await body() } catch { throw error.rpcError }
-}
-
 private struct InferenceService: Inference_GRPCInferenceService.SimpleServiceProtocol {
   let context: ServingContext
 
@@ -35,24 +21,9 @@ private struct InferenceService: Inference_GRPCInferenceService.SimpleServicePro
       let limit = call.arrived + timeout
       prepared.request.deadline = prepared.request.deadline.map { min($0, limit) } ?? limit
     }
-    let (model, request) = (prepared.model, prepared.request)
-    let work = Task { () async -> Result<InferenceResponse, ServingError> in
-      do throws(ServingError) {
-        return .success(try await context.infer(model, request, api: .inferenceGRPC, arrived: call.arrived))
-      } catch {
-        return .failure(error)
-      }
-    }
-    let result = await withRPCCancellationHandler {
-      await withTaskCancellationHandler {
-        await work.value
-      } onCancel: {
-        work.cancel()
-      }
-    } onCancelRPC: {
-      work.cancel()
-    }
-    let outputs = try prepared.answer(try result.get(), isBinary: true)
+    let model = prepared.model
+    let response = try await context.inferOnCall(model, prepared.request, api: .inferenceGRPC, arrived: call.arrived)
+    let outputs = try prepared.answer(response, isBinary: true)
     return InferReply(model: model.name, version: "\(model.version)", id: call.id, outputs: outputs)
   }
 
@@ -249,24 +220,6 @@ private struct InferenceRegistration: RegistrableRPCService {
         }
         return [:]
       }
-    }
-  }
-}
-
-extension Metadata {
-  /// The time that the caller gives the call.
-  var timeoutOfCall: Duration? {
-    guard let text = self[stringValues: "grpc-timeout"].first(where: { _ in true }), let unit = text.last,
-      let count = Int(text.dropLast()), count >= 0, count < 1 << 40
-    else { return nil }
-    switch unit {
-    case "H": return .seconds(count * 3600)
-    case "M": return .seconds(count * 60)
-    case "S": return .seconds(count)
-    case "m": return .milliseconds(count)
-    case "u": return .microseconds(count)
-    case "n": return .nanoseconds(count)
-    default: return nil
     }
   }
 }

@@ -81,7 +81,9 @@ public final class ModelServer: Sendable {
   /// Loads the models in a folder: `models/NAME/VERSION/any.apus`.
   /// - Throws: ``ServingError`` if the folder cannot be read. A model that cannot be loaded is no error: its status says why.
   public convenience init(models folder: String, options: ServerOptions = .init()) async throws(ServingError) {
-    let (repository, source) = (ModelRepository(), ModelSource.folder(folder))
+    var repositoryOptions = RepositoryOptions()
+    repositoryOptions.warmUpLog = WarmUpLogs.request
+    let (repository, source) = (ModelRepository(options: repositoryOptions), ModelSource.folder(folder))
     try await repository.reload(from: { () throws(ServingError) in try source.read() })
     self.init(ServingContext(repository), source: source, options: options)
   }

@@ -25,23 +25,7 @@ private struct PredictionService: Tensorflow_Serving_PredictionService.ServicePr
     var request = request
     request.id = RequestIdentity.current?.id ?? ""
     if let timeout { request.deadline = arrived + timeout }
-    let work = Task { [request] () async -> Result<InferenceResponse, ServingError> in
-      do throws(ServingError) {
-        return .success(try await context.infer(model, request, api: .tensorFlowGRPC, arrived: arrived))
-      } catch {
-        return .failure(error)
-      }
-    }
-    let result = await withRPCCancellationHandler {
-      await withTaskCancellationHandler {
-        await work.value
-      } onCancel: {
-        work.cancel()
-      }
-    } onCancelRPC: {
-      work.cancel()
-    }
-    return try result.get()
+    return try await context.inferOnCall(model, request, api: .tensorFlowGRPC, arrived: arrived)
   }
 
   func predict(_ call: PredictCall, timeout: Duration?) async throws(ServingError) -> PredictReply {
@@ -222,7 +206,7 @@ extension Signature {
     func info(_ name: String, _ type: ElementType, _ sizes: [Int]) -> Tensorflow_TensorInfo {
       .with { info in
         info.name = "\(name):0"
-        info.dtype = Tensorflow_DataType(rawValue: TensorFlowType.number(type)) ?? .dtInvalid
+        info.dtype = Tensorflow_DataType(rawValue: type.tensorFlowType) ?? .dtInvalid
         info.tensorShape = .with { $0.dim = sizes.map { size in .with { $0.size = Int64(size) } } }
       }
     }
