@@ -26,6 +26,9 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-log", from: "1.6.0"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.81.0"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.31.0"),
+    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.35.0"),
+    .package(url: "https://github.com/apple/swift-nio-extras", from: "1.27.0"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.4.0", traits: []),
     .package(url: "https://github.com/apple/swift-protobuf", from: "1.31.0", traits: []),
     .package(url: "https://github.com/grpc/grpc-swift-2", from: "2.2.0"),
     .package(url: "https://github.com/grpc/grpc-swift-nio-transport", from: "2.4.0"),
@@ -83,10 +86,16 @@ let package = Package(
     .target(
       name: "ApusServing",
       dependencies: [
-        "ApusServables", "ApusServingProtocols", "ApusPages", "ApusFormats", "ApusExport", "ApusTensor", "ApusCPU",
+        "ApusServables", "ApusServingProtocols", "ApusPages", "ApusFormats", "ApusExport", "ApusIR", "ApusTensor", "ApusCPU",
         .product(name: "Hummingbird", package: "hummingbird"), .product(name: "HummingbirdHTTP2", package: "hummingbird"),
         .product(name: "HummingbirdTLS", package: "hummingbird"), .product(name: "Logging", package: "swift-log"),
-        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOSSL", package: "swift-nio-ssl"),
+        .product(name: "HummingbirdCore", package: "hummingbird"), .product(name: "HTTPTypes", package: "swift-http-types"),
+        .product(name: "NIOCore", package: "swift-nio"), .product(name: "NIOPosix", package: "swift-nio"),
+        .product(name: "NIOHTTP1", package: "swift-nio"), .product(name: "NIOTLS", package: "swift-nio"),
+        .product(name: "NIOSSL", package: "swift-nio-ssl"), .product(name: "NIOHTTP2", package: "swift-nio-http2"),
+        .product(name: "NIOHPACK", package: "swift-nio-http2"), .product(name: "NIOExtras", package: "swift-nio-extras"),
+        .product(name: "NIOHTTPTypes", package: "swift-nio-extras"),
+        .product(name: "NIOHTTPTypesHTTP1", package: "swift-nio-extras"),
         .product(name: "SwiftProtobuf", package: "swift-protobuf"), .product(name: "GRPCCore", package: "grpc-swift-2"),
         .product(name: "GRPCProtobuf", package: "grpc-swift-protobuf"),
         .product(name: "GRPCNIOTransportHTTP2", package: "grpc-swift-nio-transport"),
@@ -96,7 +105,7 @@ let package = Package(
     .executableTarget(
       name: "apus",
       dependencies: [
-        "Apus", "ApusBoard", "ApusServing", "ApusServables", "CApusKernels", "ApusCPU", "ApusTensor",
+        "Apus", "ApusBoard", "ApusServing", "ApusServables", "ApusIR", "CApusKernels", "ApusCPU", "ApusTensor",
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
       path: "Sources/CLI", swiftSettings: strict),
