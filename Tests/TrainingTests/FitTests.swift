@@ -79,7 +79,8 @@ import Testing
     doubled.trainer.resetMetrics()
     try doubled.trainer.trainStep(x, y)
     let again = doubled.trainer.currentLogs()
-    #expect(try #require(again["loss"]) < doubled.loss && (try #require(again["error"])) != error)
+    let (lossAfter, errorAfter) = (try #require(again["loss"]), try #require(again["error"]))
+    #expect(lossAfter < doubled.loss && errorAfter != error)
   }
 
 }
